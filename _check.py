@@ -1,0 +1,86 @@
+"""The errors of spikeport, and the argument checks that every part shares.
+
+A message says what came, what was wanted and what to do.  Each class carries the exit code that
+the command line ends with.
+"""
+
+from collections.abc import Sequence
+
+__all__ = [
+    "AccuracyGateMissed",
+    "BackendUnavailable",
+    "CorruptFileError",
+    "RangeError",
+    "ShapeError",
+    "SpikeportError",
+    "UnsupportedError",
+    "WorkerCrashed",
+    "WorkerTimeout",
+    "require_in_range",
+    "require_shape",
+]
+
+
+class SpikeportError(ValueError):
+    """Base of every error that spikeport raises on bad input or a failed part."""
+
+    exit_code = 2
+
+
+class ShapeError(SpikeportError):
+    """An array or tensor has another shape than the one that is needed."""
+
+
+class RangeError(SpikeportError):
+    """A value lies outside the range in which it makes sense (NaN and infinity included)."""
+
+
+class CorruptFileError(SpikeportError):
+    """A file is damaged, incomplete, or not what its name says."""
+
+
+class AccuracyGateMissed(SpikeportError):
+    """The accuracy is below the one that the user asked for."""
+
+    exit_code = 3
+
+
+class UnsupportedError(SpikeportError):
+    """A network holds operators that cannot be taken over; ``problems`` names every one of them."""
+
+    exit_code = 4
+
+    def __init__(self, message: str, problems: Sequence[str] = ()) -> None:
+        self.problems = tuple(problems)
+        super().__init__(f"{message}: {'; '.join(self.problems)}" if self.problems else message)
+
+
+class BackendUnavailable(SpikeportError):
+    """A backend cannot run here (a package, an interpreter or a chip is missing)."""
+
+    exit_code = 5
+
+
+class WorkerCrashed(BackendUnavailable):
+    """A backend's worker process died; the message holds the end of what it printed."""
+
+
+class WorkerTimeout(BackendUnavailable):
+    """A backend's worker process gave no answer within its time limit."""
+
+
+def require_in_range(name: str, value: float, low: float, high: float, *, remedy: str = "") -> float:
+    """Return ``value`` if ``low <= value <= high``, or raise RangeError (NaN is refused too).
+
+    >>> require_in_range("beta", 0.9, 0.0, 1.0)
+    0.9
+    """
+    if not low <= value <= high:
+        raise RangeError(f"{name} is {value}, but it must lie between {low} and {high}. {remedy}".strip())
+    return value
+
+
+def require_shape(name: str, shape: Sequence[int], wanted: Sequence[int], *, remedy: str = "") -> None:
+    """Raise ShapeError unless ``shape`` equals ``wanted``."""
+    if tuple(shape) != tuple(wanted):
+        raise ShapeError(f"{name} has shape {tuple(shape)}, but {tuple(wanted)} was wanted. {remedy}".strip())
