@@ -1,0 +1,1 @@
+"""From a trained artificial network to a spiking one."""

@@ -1,0 +1,1 @@
+"""Data sets, their preprocessing and how they are split."""

@@ -1,0 +1,1 @@
+"""What a script asks for in one call, joining the other parts."""

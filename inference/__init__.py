@@ -1,0 +1,1 @@
+"""Deciding early: confidence, exit rules and the engine that runs them."""

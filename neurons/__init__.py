@@ -1,0 +1,1 @@
+"""What one unit or synapse does in time."""

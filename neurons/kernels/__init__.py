@@ -1,0 +1,1 @@
+"""The same neuron scans for different targets, one file each."""

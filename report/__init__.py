@@ -1,0 +1,1 @@
+"""From a report.json to one self-contained page."""
