@@ -1,13 +1,43 @@
 """spikeport: from a trained artificial network to a spiking one that decides early.
 
-The names below are loaded on first use, so that ``import spikeport`` stays cheap.
+The public names are loaded on first use, so that ``import spikeport`` stays cheap.
+
+>>> import spikeport
+>>> issubclass(spikeport.ShapeError, spikeport.SpikeportError)
+True
 """
 
 from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # the same names for type checkers; a test compares them with the table
+    from ._check import (
+        AccuracyGateMissed,
+        BackendUnavailable,
+        CorruptFileError,
+        RangeError,
+        ShapeError,
+        SpikeportError,
+        UnsupportedError,
+        WorkerCrashed,
+        WorkerTimeout,
+    )
 
 __version__ = "0.1.0"
+__all__ = [
+    "AccuracyGateMissed",
+    "BackendUnavailable",
+    "CorruptFileError",
+    "RangeError",
+    "ShapeError",
+    "SpikeportError",
+    "UnsupportedError",
+    "WorkerCrashed",
+    "WorkerTimeout",
+    "__version__",
+]
 
-_HOME: dict[str, str] = {
+_HOME = {  # public name -> the module that it comes from
     "AccuracyGateMissed": "_check",
     "BackendUnavailable": "_check",
     "CorruptFileError": "_check",
@@ -19,8 +49,6 @@ _HOME: dict[str, str] = {
     "WorkerTimeout": "_check",
 }
 
-__all__ = ["__version__", *_HOME]  # pyright: ignore[reportUnsupportedDunderAll]
-
 
 def __getattr__(name: str) -> object:
     if name not in _HOME:
@@ -31,4 +59,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME})
+    return sorted({*globals(), *__all__})
