@@ -1,1 +1,9 @@
-"""The same neuron scans for different targets, one file each."""
+"""One file a target; ``fire`` takes the one that fits the tensor's device.
+
+``reference`` is plain PyTorch and the oracle; ``cpu`` is numba.
+"""
+
+from .dispatch import fire
+from .reference import NeuronArrays, fire_reference
+
+__all__ = ["NeuronArrays", "fire", "fire_reference"]

@@ -1,0 +1,138 @@
+"""The closed set of operators a Graph is made of: one table, read by the file format, the checks and the engines.
+
+A new operator is one entry of ``OPERATORS``: its fields, how many inputs it takes, its shape rule and its reference
+function (or scan, when it has memory).  A backend that lacks an operator refuses it by its name in this table.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from . import reference, shape_rules
+from .shape_rules import Shape
+
+ShapeRule = Callable[[Mapping[str, Any], Mapping[str, np.ndarray], Sequence[Shape]], Shape]
+Function = Callable[[Mapping[str, Any], Mapping[str, Tensor], Sequence[Tensor]], Tensor]
+
+REQUIRED = object()
+
+
+@dataclass(frozen=True)
+class Field:
+    """An attribute of an operator: its type, default and the values that make sense."""
+
+    kind: type  # int, float, str, or tuple (of ints)
+    default: Any = REQUIRED
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[str, ...] = ()
+    optional: bool = False  # None is allowed
+
+
+@dataclass(frozen=True)
+class Operator:
+    """One kind of node.  ``arrays`` maps the name of an array to whether it is required."""
+
+    shape: ShapeRule
+    function: Function | None = None
+    inputs: tuple[int, int] = (1, 1)
+    fields: Mapping[str, Field] = field(default_factory=dict)
+    arrays: Mapping[str, bool] = field(default_factory=dict)
+    memory: bool = False
+    synapse: bool = False  # its weights are synapses: an incoming spike costs one accumulate for each that it reaches
+
+
+_MANY = 1_000_000
+_SIZE = 1 << 31
+_WEIGHTS = {"weight": True, "bias": False}
+_POOL = {
+    "kernel": Field(tuple, low=1, high=_SIZE),
+    "stride": Field(tuple, low=1, high=_SIZE),
+    "padding": Field(tuple, low=0, high=_SIZE),
+    "ceil_mode": Field(int, 0, low=0, high=1),
+}
+_CONVOLUTION = Operator(
+    shape_rules.convolution,
+    reference.convolution,
+    fields={
+        "stride": Field(tuple, low=1, high=_SIZE),
+        "padding": Field(tuple, low=0, high=_SIZE),
+        "dilation": Field(tuple, low=1, high=_SIZE),
+        "groups": Field(int, 1, low=1, high=_SIZE),
+    },
+    arrays=_WEIGHTS,
+    synapse=True,
+)
+
+OPERATORS: Mapping[str, Operator] = {
+    "input": Operator(shape_rules.input_shape, inputs=(0, 0), fields={"shape": Field(tuple, low=1, high=_SIZE)}),
+    "linear": Operator(shape_rules.linear, reference.linear, arrays=_WEIGHTS, synapse=True),
+    "conv1d": _CONVOLUTION,
+    "conv2d": _CONVOLUTION,
+    "sum_pool": Operator(shape_rules.pool, reference.sum_pool, fields=_POOL),
+    "average_pool": Operator(
+        shape_rules.pool,
+        reference.average_pool,
+        fields={**_POOL, "count_include_pad": Field(int, 1, low=0, high=1)},
+    ),
+    "max_pool": Operator(shape_rules.pool, reference.max_pool, fields=_POOL),
+    "global_pool": Operator(
+        shape_rules.global_pool,
+        reference.global_pool,
+        fields={"function": Field(str, "mean", choices=("mean", "sum", "max"))},
+    ),
+    "flatten": Operator(shape_rules.flatten, reference.flatten),
+    "reshape": Operator(shape_rules.reshape, reference.reshape, fields={"shape": Field(tuple, low=1, high=_SIZE)}),
+    "transpose": Operator(
+        shape_rules.transpose, reference.transpose, fields={"permutation": Field(tuple, low=0, high=8)}
+    ),
+    "pad": Operator(
+        shape_rules.pad,
+        reference.pad,
+        fields={
+            "before": Field(tuple, low=0, high=_SIZE),
+            "after": Field(tuple, low=0, high=_SIZE),
+            "value": Field(float, 0.0),
+        },
+    ),
+    "add": Operator(shape_rules.elementwise, reference.add, inputs=(2, _MANY)),
+    "multiply": Operator(shape_rules.elementwise, reference.multiply, inputs=(2, 2)),
+    "concat": Operator(
+        shape_rules.concat, reference.concat, inputs=(1, _MANY), fields={"axis": Field(int, 0, low=0, high=8)}
+    ),
+    "scale": Operator(
+        shape_rules.same, reference.scale, arrays={"factor": True, "shift": False}, synapse=True
+    ),
+    "batch_norm": Operator(
+        shape_rules.same,
+        reference.batch_norm,
+        fields={"epsilon": Field(float, 1e-5, low=0.0)},
+        arrays={"mean": True, "variance": True, "weight": True, "bias": True},
+    ),
+    "activation": Operator(
+        shape_rules.same,
+        reference.activation,
+        fields={
+            "function": Field(str, "relu", choices=("relu",)),
+            "maximum": Field(float, None, low=0.0, optional=True),
+        },
+    ),
+    "synaptic_filter": Operator(shape_rules.same, arrays={"alpha": True}, memory=True),
+    "delay": Operator(shape_rules.same, fields={"steps": Field(int, low=1, high=4096)}, memory=True),
+    "neuron": Operator(
+        shape_rules.same,
+        fields={
+            "code": Field(str, choices=("binary", "signed", "graded")),
+            "test": Field(str, choices=(">=", ">")),
+            "reset": Field(str, choices=("subtract", "zero", "none")),
+            "beta": Field(float, 1.0, low=0.0, high=1.0),
+            "levels": Field(int, 1, low=1, high=1 << 24),
+        },
+        arrays={"threshold": True, "initial": True, "bias": True},
+        memory=True,
+    ),
+    "output": Operator(shape_rules.same, memory=True),
+}

@@ -1,0 +1,248 @@
+"""The sequence engine: time in chunks, layer by layer inside a chunk, synapses folded over time.
+
+What depends on a constant input alone (the first synapse, say) is computed once a sample.  State goes in and comes out;
+splitting time or the batch anywhere changes nothing.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .._check import RangeError, ShapeError, SpikeportError
+from . import reference
+from .graph import Graph, Node
+from .operators import OPERATORS
+
+Observer = Callable[[str, Tensor], None]
+
+
+class NetworkState(NamedTuple):
+    """Everything a network remembers, batch first, by node (``nodes``), delayed edge (``edges``) and input (``fixed``)."""
+
+    nodes: Mapping[str, tuple[Tensor, ...]]
+    edges: Mapping[str, Tensor]
+    fixed: Mapping[str, Tensor]
+
+
+def select(state: NetworkState, index: Tensor) -> NetworkState:
+    """The state of the samples that ``index`` names (a boolean mask or positions)."""
+    return NetworkState(
+        {name: tuple(part[index] for part in parts) for name, parts in state.nodes.items()},
+        {name: part[index] for name, part in state.edges.items()},
+        {name: _layout(part[index]) for name, part in state.fixed.items()},
+    )
+
+
+def join(first: NetworkState, second: NetworkState) -> NetworkState:
+    """The states of two groups of samples as one batch, ``first`` before ``second``."""
+    return NetworkState(
+        {
+            name: tuple(torch.cat(pair) for pair in zip(parts, second.nodes[name], strict=True))
+            for name, parts in first.nodes.items()
+        },
+        {name: torch.cat([part, second.edges[name]]) for name, part in first.edges.items()},
+        {name: _layout(torch.cat([part, second.fixed[name]])) for name, part in first.fixed.items()},
+    )
+
+
+def _layout(x: Tensor) -> Tensor:
+    return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x.contiguous()
+
+
+class Engine:
+    """Runs a Graph on PyTorch.  Implements the step-engine protocol of ``spikeport.inference``.
+
+    ``constant_input``: the same x (batch, *features) at every step (direct coding); otherwise ``advance`` takes a
+    sequence (steps, batch, *features).  ``chunk`` steps are folded into one call of each synapse; None leaves the
+    choice to ``best_chunk``.
+    """
+
+    can_refill = True
+
+    def __init__(
+        self, graph: Graph, *, max_steps: int, chunk: int = 4, constant_input: bool = True, dtype: torch.dtype = torch.float32
+    ) -> None:
+        if max_steps < 1 or chunk < 1:
+            raise RangeError(f"max_steps is {max_steps} and chunk {chunk}; both must be at least 1")
+        self.graph, self.max_steps, self.constant_input, self.dtype = graph, max_steps, constant_input, dtype
+        self.chunk = 1 if graph.recurrent else min(chunk, max_steps)
+        self._tensors = {
+            node.name: {key: _layout(torch.tensor(array, dtype=dtype)) for key, array in node.arrays.items()}
+            for node in graph.nodes
+        }
+        self._neurons = {
+            node.name: reference.neuron_arrays(node.attributes, self._tensors[node.name], graph.shapes[node.name])
+            for node in graph.of_operator("neuron")
+        }
+        self._fixed = _fixed_nodes(graph) if constant_input else frozenset()
+        self._kept = _boundary(graph, self._fixed)
+        self._dead_after = _dead_after(graph, self._kept)
+        self._delayed = [
+            (f"{node.name}.{position}", node, edge)
+            for node in graph.nodes
+            for position, edge in enumerate(node.inputs)
+            if edge.delay
+        ]
+
+    def initial_state(self, batch: int) -> NetworkState:
+        """The state before the first step, for inputs that come as a sequence."""
+        nodes = {
+            node.name: self._initial(node, batch)
+            for node in self.graph.nodes
+            if OPERATORS[node.operator].memory
+        }
+        edges = {
+            key: torch.zeros(batch, edge.delay, *self.graph.shapes[edge.source], dtype=self.dtype)
+            for key, _, edge in self._delayed
+        }
+        return NetworkState(nodes, edges, {})
+
+    def _initial(self, node: Node, batch: int) -> tuple[Tensor, ...]:
+        shape = self.graph.shapes[node.name]
+        if node.operator == "neuron":
+            tensors = self._tensors[node.name]
+            spread = reference.neuron_arrays(node.attributes, {**tensors, "bias": tensors["initial"]}, shape).bias
+            membrane = spread.expand(batch, -1).contiguous()
+            return (membrane, torch.zeros_like(membrane)) if node.attributes["code"] == "signed" else (membrane,)
+        if node.operator == "delay":
+            return (torch.zeros(batch, node.attributes["steps"], *shape, dtype=self.dtype),)
+        return (torch.zeros(batch, *shape, dtype=self.dtype),)
+
+    @torch.inference_mode()
+    def start(self, x: Tensor, observe: Observer | None = None) -> NetworkState:
+        """The state of fresh samples with the constant input x (batch, *features)."""
+        self._check_input(x, x.shape[1:])
+        state = self.initial_state(x.shape[0])
+        values: dict[str, Tensor] = {}
+        for index, node in enumerate(self.graph.nodes):
+            if node.name not in self._fixed:
+                continue
+            inputs = [values[source] for source in node.sources]
+            values[node.name] = self._call(node, inputs) if inputs else _layout(x.to(self.dtype))
+            if observe is not None:
+                observe(node.name, values[node.name].unsqueeze(0))
+            self._forget(index, values)
+        return state._replace(fixed={name: values[name] for name in self._kept})
+
+    @torch.inference_mode()
+    def advance(
+        self, x: Tensor, state: NetworkState, steps: int, observe: Observer | None = None
+    ) -> tuple[Tensor, NetworkState]:
+        """Run ``steps`` more steps; returns the cumulative output (steps, batch, classes) and the new state.
+
+        x is what ``start`` got (it is in the state already and not read again), or a sequence (steps, batch,
+        *features) for an engine made with ``constant_input=False``.  ``observe(name, values)`` sees the sequence that
+        each node gives: (steps or 1, batch, *features).
+        """
+        if not self.constant_input:
+            self._check_input(x, x.shape[2:])
+        outputs, done = [], 0
+        while done < steps:
+            size = min(1 if self.graph.recurrent else steps, steps - done)
+            block = x if self.constant_input else x[done : done + size]
+            output, state = self._advance_chunk(block, state, size, observe)
+            outputs.append(output)
+            done += size
+        return torch.cat(outputs) if len(outputs) > 1 else outputs[0], state
+
+    def _advance_chunk(
+        self, x: Tensor, state: NetworkState, steps: int, observe: Observer | None
+    ) -> tuple[Tensor, NetworkState]:
+        values: dict[str, Tensor] = {name: value.unsqueeze(0) for name, value in state.fixed.items()}
+        nodes, edges = dict(state.nodes), dict(state.edges)
+        for index, node in enumerate(self.graph.nodes):
+            if node.name in self._fixed:
+                continue
+            inputs = self._read(node, values, edges, steps)
+            if node.operator == "input":
+                values[node.name] = x.to(self.dtype)
+            elif OPERATORS[node.operator].memory:
+                values[node.name], nodes[node.name] = self._scan(node, inputs[0], steps, nodes[node.name])
+            else:
+                values[node.name] = self._fold(node, inputs)
+            if observe is not None:
+                observe(node.name, values[node.name])
+            self._forget(index, values)
+        for key, _, edge in self._delayed:
+            late = torch.cat([edges[key], _spread(values[edge.source], steps).transpose(0, 1)], 1)
+            edges[key] = late[:, steps:]
+        return values[self.graph.output.name], NetworkState(nodes, edges, state.fixed)
+
+    def _read(self, node: Node, values: Mapping[str, Tensor], edges: Mapping[str, Tensor], steps: int) -> list[Tensor]:
+        """The inputs of a node over the chunk; a late edge gives what is in its buffer first."""
+        found = []
+        for position, edge in enumerate(node.inputs):
+            if not edge.delay:
+                found.append(values[edge.source])
+                continue
+            late = edges[f"{node.name}.{position}"].transpose(0, 1)
+            if edge.delay < steps:
+                late = torch.cat([late, _spread(values[edge.source], steps)])
+            found.append(late[:steps])
+        return found
+
+    def _fold(self, node: Node, inputs: list[Tensor]) -> Tensor:
+        """A node without memory: time folded into the batch."""
+        rows, batch = max(x.shape[0] for x in inputs), inputs[0].shape[1]
+        if node.operator in ("add", "multiply"):  # elementwise: rows of 1 broadcast
+            return self._call(node, inputs)
+        folded = [_spread(x, rows).flatten(0, 1) for x in inputs]
+        return self._call(node, folded).unflatten(0, (rows, batch))
+
+    def _call(self, node: Node, inputs: list[Tensor]) -> Tensor:
+        function = OPERATORS[node.operator].function
+        if function is None:
+            raise SpikeportError(f"{node.name} ({node.operator}) has no function without memory")
+        return function(node.attributes, self._tensors[node.name], inputs)
+
+    def _scan(self, node: Node, x: Tensor, steps: int, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        if node.operator == "neuron":
+            return reference.neuron_scan(self._neurons[node.name], x, steps, state)
+        scan = {"synaptic_filter": reference.filter_scan, "delay": reference.delay_scan, "output": reference.output_scan}
+        return scan[node.operator](node.attributes, self._tensors[node.name], _spread(x, steps), state)
+
+    def _check_input(self, x: Tensor, shape: torch.Size) -> None:
+        wanted = self.graph.shapes[self.graph.input.name]
+        if tuple(shape) != wanted:
+            raise ShapeError(
+                f"the input has the feature shape {tuple(shape)}, but this network takes {wanted} "
+                f"(batch first; over time: time, batch first)"
+            )
+
+    def _forget(self, index: int, values: dict[str, Tensor]) -> None:
+        for name in self._dead_after[index]:
+            values.pop(name, None)
+
+
+def _spread(x: Tensor, rows: int) -> Tensor:
+    return x if x.shape[0] == rows else x.expand(rows, *x.shape[1:])
+
+
+def _fixed_nodes(graph: Graph) -> frozenset[str]:
+    """Nodes whose value follows from the constant input alone."""
+    fixed: set[str] = set()
+    for node in graph.nodes:
+        plain = not OPERATORS[node.operator].memory
+        if plain and all(edge.source in fixed and not edge.delay for edge in node.inputs):
+            fixed.add(node.name)
+    return frozenset(fixed)
+
+
+def _boundary(graph: Graph, fixed: frozenset[str]) -> frozenset[str]:
+    """Fixed nodes that some other node reads at every step."""
+    return frozenset(s for node in graph.nodes if node.name not in fixed for s in node.sources if s in fixed)
+
+
+def _dead_after(graph: Graph, keep: frozenset[str]) -> list[list[str]]:
+    """For each position in the order, the values that nothing reads later."""
+    last = {node.name: index for index, node in enumerate(graph.nodes)}
+    for index, node in enumerate(graph.nodes):
+        for edge in node.inputs:
+            last[edge.source] = len(graph.nodes) if edge.delay else max(last[edge.source], index)
+    dead: list[list[str]] = [[] for _ in graph.nodes]
+    for name, index in last.items():
+        if name not in keep and index < len(graph.nodes) and name != graph.output.name:
+            dead[index].append(name)
+    return dead

@@ -1,0 +1,63 @@
+"""Integrate-and-fire over a chunk of time, written to be read: the oracle of every other kernel."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class NeuronArrays(NamedTuple):
+    """What a neuron population does in time.
+
+    threshold, bias: (features,) flattened, in the units of the membrane; beta: decay a step, 1 = no leak.
+    code: "binary" (0, 1), "signed" (-1, 0, 1), "graded" (0, 1, ..., levels).
+    strict: fire at v > threshold instead of v >= threshold.  reset: "subtract", "zero" or "none".
+    """
+
+    threshold: Tensor
+    bias: Tensor
+    beta: float
+    code: str
+    strict: bool
+    reset: str
+    levels: int
+
+
+def fire_reference(
+    current: Tensor, membrane: Tensor, count: Tensor | None, neuron: NeuronArrays
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Advance integrate-and-fire neurons by ``current.shape[0]`` steps.
+
+    v <- beta * v + current[t] + bias; s = spike(v); v <- v - threshold * s (or 0 where s, or v)
+    binary: s = [v >= threshold].  graded: s = the largest k <= levels with v >= k * threshold.
+    signed: s = 1 if v >= threshold; else -1 if v < 0 and n > 0 (a spike given too early is taken back); n <- n + s.
+
+    current: (time, batch, features); membrane, count: (batch, features); count is the net
+    number of spikes so far, for signed neurons only (None for the others).
+    Returns spikes like ``current``, the new membrane and the new count.
+    Source: subtractive reset: Rueckauer et al. 2017 (doi 10.3389/fnins.2017.00682); signed spikes with the
+    guard n > 0: Hu et al. 2023 (doi 10.1109/TPAMI.2023.3275769).
+    """
+    threshold, spikes = neuron.threshold, torch.empty_like(current)
+    for t in range(current.shape[0]):
+        membrane = membrane * neuron.beta + current[t] + neuron.bias
+        spike = _spike(membrane, count, neuron)
+        if neuron.reset == "subtract":
+            membrane = membrane - threshold * spike
+        elif neuron.reset == "zero":
+            membrane = torch.where(spike != 0, torch.zeros_like(membrane), membrane)
+        count = None if count is None else count + spike
+        spikes[t] = spike
+    return spikes, membrane, count
+
+
+def _spike(membrane: Tensor, count: Tensor | None, neuron: NeuronArrays) -> Tensor:
+    if neuron.code == "graded":
+        level = membrane / neuron.threshold
+        level = torch.ceil(level) - 1 if neuron.strict else torch.floor(level)
+        return level.clamp(0, neuron.levels)
+    fired = membrane > neuron.threshold if neuron.strict else membrane >= neuron.threshold
+    if count is None:
+        return fired.to(membrane.dtype)
+    taken_back = ~fired & (membrane < 0) & (count > 0)
+    return fired.to(membrane.dtype) - taken_back.to(membrane.dtype)
