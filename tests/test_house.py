@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 NOT_SHIPPED = {"tests", "docs", "examples", "benchmarks"}
 MOST_LINES_OF_A_FILE = 400
 MOST_LINES_OF_A_FUNCTION = 60
+DYNAMIC_IMPORT = r"""(.*\.)?(import_module|__import__)\(['"](\.|spikeport).*"""
 
 # folder -> the other folders that it may import; all may import _check
 MAY_IMPORT = {
@@ -74,9 +75,8 @@ def imported(path: Path, tree: ast.Module) -> Iterator[tuple[int, str]]:
         elif isinstance(node, ast.ImportFrom | ast.Import):
             names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
             yield from ((node.lineno, name) for name in names if name.split(".")[0] == "spikeport")
-        elif isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in ("import_module", "__import__"):
-            if re.search(r"""['"](\.|spikeport)""", ast.unparse(node)):
-                yield node.lineno, ast.unparse(node)
+        elif isinstance(node, ast.Call) and re.fullmatch(DYNAMIC_IMPORT, ast.unparse(node)):
+            yield node.lineno, ast.unparse(node)
 
 
 def import_faults(path: Path, tree: ast.Module) -> list[str]:
