@@ -1,6 +1,8 @@
 """Reading arrays from an .npz file that nobody has vouched for."""
 
+import io
 import math
+import struct
 import warnings
 import zipfile
 from collections.abc import Callable, Sequence
@@ -15,6 +17,8 @@ from .._check import CorruptFileError, RangeError, SpikeportError
 __all__ = ["MAX_BYTES", "read_npz"]
 
 MAX_BYTES = 8 << 30
+
+_END_RECORD = struct.Struct("<4sHHHHIIH")  # APPNOTE.TXT 4.3.16
 
 _format: Any = np.lib.format  # some versions of NumPy have no types for it
 _HEADER_READERS: dict[tuple[int, int], Callable[[IO[bytes]], tuple[tuple[int, ...], bool, np.dtype[Any]]]] = {
@@ -33,6 +37,8 @@ def read_npz(
     SpikeportError for a file or an array that is not there.
     """
     try:
+        if not path.is_file():  # a pipe would wait for ever
+            raise FileNotFoundError("it is not there, or is no file")
         stream = path.open("rb")
     except (OSError, ValueError) as error:
         raise SpikeportError(f"{path} cannot be read ({error}); check the path.") from error
@@ -55,6 +61,7 @@ def _read(
 ) -> dict[str, NDArray[Any]]:
     with zipfile.ZipFile(stream) as archive, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a header that Python's tokenizer complains about is judged by its content
+        _check_entry_count(stream, archive, path)
         present = [entry.filename.removesuffix(".npy") for entry in archive.infolist()]
         if missing := [name for name in names if name not in present]:
             raise SpikeportError(
@@ -72,6 +79,14 @@ def _read(
                 f"store fewer samples."
             )
         return {name: _array(archive, name) for name in chosen}
+
+
+def _check_entry_count(stream: IO[bytes], archive: zipfile.ZipFile, path: Path) -> None:
+    """Raise unless zipfile found as many members as the archive counts in its end record, which it does not compare."""
+    stream.seek(-_END_RECORD.size - len(archive.comment), io.SEEK_END)
+    signature, *_, count, _, _, _ = _END_RECORD.unpack(stream.read(_END_RECORD.size))
+    if signature != b"PK\5\6" or count != min(len(archive.infolist()), 0xFFFF):
+        raise CorruptFileError(f"{path} is damaged: its list of arrays is incomplete; write it again with numpy.savez.")
 
 
 def _declared_bytes(archive: zipfile.ZipFile, name: str, path: Path) -> int:

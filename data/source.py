@@ -105,8 +105,6 @@ def _digits(part: Part) -> _Raw:
 
 
 def _npz(path: Path, names: str | None, max_bytes: int) -> _Raw:
-    if not path.is_file():
-        raise SpikeportError(f"{path} is not there, or is no file; check the path.")
     given = (names or "x").split(",")
     if len(given) > 2 or not all(given):
         raise SpikeportError(
