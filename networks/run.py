@@ -76,7 +76,7 @@ class Engine:
             node.name: reference.neuron_arrays(node.attributes, self._tensors[node.name], graph.shapes[node.name])
             for node in graph.of_operator("neuron")
         }
-        self._fixed = _fixed_nodes(graph) if constant_input else frozenset()
+        self._fixed = constant_nodes(graph) if constant_input else frozenset()
         self._kept = _boundary(graph, self._fixed)
         self._dead_after = _dead_after(graph, self._kept)
         self._delayed = [
@@ -146,6 +146,14 @@ class Engine:
             outputs.append(output)
             done += size
         return torch.cat(outputs) if len(outputs) > 1 else outputs[0], state
+
+    def select(self, state: NetworkState, index: Tensor) -> NetworkState:
+        """The state of the samples at ``index``, in that order; see ``select``."""
+        return select(state, index)
+
+    def join(self, a: NetworkState, b: NetworkState) -> NetworkState:
+        """The state of the samples of ``a`` followed by those of ``b``; see ``join``."""
+        return join(a, b)
 
     def _advance_chunk(
         self, x: Tensor, state: NetworkState, steps: int, observe: Observer | None
@@ -220,8 +228,8 @@ def _spread(x: Tensor, rows: int) -> Tensor:
     return x if x.shape[0] == rows else x.expand(rows, *x.shape[1:])
 
 
-def _fixed_nodes(graph: Graph) -> frozenset[str]:
-    """Nodes whose value follows from the constant input alone."""
+def constant_nodes(graph: Graph) -> frozenset[str]:
+    """The nodes whose value follows from a constant input alone: the engine computes them once a sample."""
     fixed: set[str] = set()
     for node in graph.nodes:
         plain = not OPERATORS[node.operator].memory

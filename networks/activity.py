@@ -1,0 +1,166 @@
+"""Spikes and synaptic operations: what a network does, counted.
+
+An accumulate (AC) is what one spike costs at one synapse; a multiply-accumulate (MAC) is what an analog value costs
+there.  Every synapse that exists counts, whatever its weight; one that lies in the padding does not exist.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .._check import SpikeportError
+from . import reference
+from .graph import Graph, Node
+from .operators import OPERATORS
+from .shape_rules import Shape
+
+Route = Callable[[Mapping[str, Any], Mapping[str, Tensor], Sequence[Tensor]], Tensor]
+
+
+def _global_sum(attributes: Mapping[str, Any], tensors: Mapping[str, Tensor], inputs: Sequence[Tensor]) -> Tensor:
+    return inputs[0].flatten(2).sum(2)
+
+
+def _unchanged(attributes: Mapping[str, Any], tensors: Mapping[str, Tensor], inputs: Sequence[Tensor]) -> Tensor:
+    return inputs[0]
+
+
+# How a spike travels through an operator without synapses: a pool passes it to every window that holds it.
+_ROUTES: Mapping[str, Route] = {
+    "sum_pool": reference.sum_pool,
+    "average_pool": reference.sum_pool,
+    "max_pool": reference.sum_pool,
+    "global_pool": _global_sum,
+    "flatten": reference.flatten,
+    "reshape": reference.reshape,
+    "transpose": reference.transpose,
+    "pad": reference.pad,
+    "add": reference.add,
+    "concat": reference.concat,
+    "delay": _unchanged,
+}
+
+
+def fan_out(graph: Graph) -> Mapping[str, Tensor]:
+    """For each neuron node, the accumulates that one spike of each unit triggers: float32, in the node's feature shape.
+
+    A spike travels through pools, flatten, reshape, transpose, pad, add, concat and delay to the next synapses
+    (linear, convolution, scale) and is counted there, not beyond; several readers add up.  What ends in a synapse
+    that reads analog values too (see ``analog_synapses``) is counted there, not here.
+    """
+    carriers, shapes = _spike_carriers(graph), graph.shapes
+    found = {name: torch.zeros(shapes[name], dtype=torch.float64) for name in carriers}
+    for node in graph.nodes:
+        if OPERATORS[node.operator].synapse and node.sources[0] in found:
+            found[node.sources[0]] += _reached(node, shapes[node.sources[0]])
+    for name in reversed(carriers):
+        node = graph.by_name[name]
+        if node.operator in _ROUTES:
+            inputs = [torch.zeros(1, *shapes[source], dtype=torch.float64) for source in node.sources]
+            routed = _pulled_back(_ROUTES[node.operator], node, {}, inputs, found[name].unsqueeze(0))
+            for source, share in zip(node.sources, routed, strict=True):
+                found[source] += share.squeeze(0)
+    return {node.name: found[node.name].float() for node in graph.of_operator("neuron")}
+
+
+def analog_synapses(graph: Graph) -> Mapping[str, int]:
+    """Multiply-accumulates of one evaluation, per sample, of each synaptic node that reads anything but spikes.
+
+    A node in ``constant_nodes(graph)`` of the engine is evaluated once a sample when the input is constant; the others
+    are evaluated at every step.
+    """
+    carriers = set(_spike_carriers(graph))
+    return {
+        node.name: int(_reached(node, graph.shapes[node.sources[0]]).sum())
+        for node in graph.nodes
+        if OPERATORS[node.operator].synapse and node.sources[0] not in carriers
+    }
+
+
+class ActivityMeter:
+    """Counts spikes and accumulates while a network runs: hand ``meter.observe`` to the engine.
+
+    A spike of -1 counts as one, a graded spike of level k as k.  Sums are float32: exact up to 2^24 a sample and step.
+
+    >>> from .graph import make_node
+    >>> nodes = [make_node("x", "input", shape=(2,)), make_node("y", "output", ["x"])]
+    >>> ActivityMeter(Graph.of(nodes)).spikes
+    {}
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self._weights: dict[str, Tensor] = {}
+        for name, fan in fan_out(graph).items():
+            flat = reference.physical(fan.unsqueeze(0))[0]
+            self._weights[name] = torch.stack([torch.ones_like(flat), flat], 1)
+        self._signed = {node.name for node in graph.of_operator("neuron") if node.attributes["code"] == "signed"}
+        self._found: dict[str, list[Tensor]] = {}
+
+    def observe(self, name: str, values: Tensor) -> None:
+        """Count one chunk of a node's values (steps, batch, *features); all but neurons are passed over."""
+        if name not in self._weights:
+            return
+        flat = reference.physical(values.flatten(0, 1))
+        counted = (flat.abs() if name in self._signed else flat) @ self._weights[name].to(flat.dtype)
+        chunks = self._found.setdefault(name, [])
+        if chunks and chunks[0].shape[1] != values.shape[1]:
+            raise SpikeportError(
+                f"{name} now has {values.shape[1]} samples and had {chunks[0].shape[1]}; use one meter for each batch"
+            )
+        chunks.append(counted.unflatten(0, values.shape[:2]))
+
+    @property
+    def spikes(self) -> dict[str, Tensor]:
+        """For each neuron node, the spikes of each step and sample: (steps, batch)."""
+        return {name: torch.cat(chunks)[..., 0] for name, chunks in self._found.items()}
+
+    @property
+    def accumulates(self) -> dict[str, Tensor]:
+        """For each neuron node, the accumulates that its spikes trigger at the next synapses: (steps, batch)."""
+        return {name: torch.cat(chunks)[..., 1] for name, chunks in self._found.items()}
+
+
+def _spike_carriers(graph: Graph) -> list[str]:
+    """Neurons and what passes on nothing but their spikes, each after what it reads.
+
+    A loop of such operators alone never starts from a neuron only, so it is none: it sums, and its values are analog.
+    """
+    found: dict[str, None] = {}
+    before = -1
+    while len(found) > before:
+        before = len(found)
+        for node in graph.nodes:
+            passes = node.operator in _ROUTES and not node.attributes.get("value")
+            if node.operator == "neuron" or (passes and all(source in found for source in node.sources)):
+                found.setdefault(node.name)
+    return list(found)
+
+
+def _reached(node: Node, shape: Shape) -> Tensor:
+    """For each unit of the input, the number of synapses of this node that read it.
+
+    All outputs of a group read the same units, so one row of ones a group is enough.
+    """
+    function = OPERATORS[node.operator].function
+    if function is None:
+        raise SpikeportError(f"{node.name} ({node.operator}) has no function to count synapses with")
+    rows, ones = 1, {"factor": torch.ones((), dtype=torch.float64)}
+    if "weight" in node.arrays:
+        outputs, *window = node.arrays["weight"].shape
+        groups = node.attributes.get("groups", 1)
+        rows, ones = outputs // groups, {"weight": torch.ones(groups, *window, dtype=torch.float64)}
+    x = torch.zeros(1, *shape, dtype=torch.float64)
+    return _pulled_back(function, node, ones, [x], None)[0].squeeze(0) * rows
+
+
+def _pulled_back(
+    function: Route, node: Node, tensors: Mapping[str, Tensor], inputs: list[Tensor], at_output: Tensor | None
+) -> list[Tensor]:
+    """What each unit of the inputs adds up to at the output of a linear function, weighted by ``at_output`` (or 1)."""
+    with torch.inference_mode(False), torch.enable_grad():
+        leaves = [x.clone().requires_grad_() for x in inputs]
+        output = function(node.attributes, tensors, leaves)
+        weights = torch.ones_like(output) if at_output is None else at_output
+        return list(torch.autograd.grad(output, leaves, weights))
