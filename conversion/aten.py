@@ -1,0 +1,188 @@
+"""What each ATen operator becomes in the Graph: one small handler an operator."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .._check import UnsupportedError
+from ..networks.graph import Node, make_node
+from .source import unchanged
+
+REMEDIES = {
+    "gelu": "GELU: retrain with ReLU",
+    "silu": "SiLU: retrain with ReLU",
+    "leaky_relu": "LeakyReLU: retrain with ReLU",
+    "hardswish": "hard-swish: retrain with ReLU or ReLU6",
+    "hardsigmoid": "hard-sigmoid: leave out the squeeze-excite block, or retrain without it",
+    "sigmoid": "sigmoid: retrain with ReLU; remove it if it is the head",
+    "tanh": "tanh: retrain with ReLU",
+    "elu": "ELU: retrain with ReLU",
+    "layer_norm": "LayerNorm: retrain with BatchNorm",
+    "group_norm": "GroupNorm: retrain with BatchNorm",
+    "scaled_dot_product_attention": "attention: not convertible to rate-coded spikes",
+}
+SLICE_END = 1 << 62
+
+
+class Importer:
+    """Collects Graph nodes, constants, notes and problems while the exported graph is walked."""
+
+    def __init__(self, constants: dict[str, Tensor]) -> None:
+        self.constants = constants
+        self.nodes: list[Node] = []
+        self.notes: list[str] = []
+        self.problems: list[str] = []
+        self.finish: Callable[[np.ndarray], np.ndarray] = unchanged
+        self._value: dict[str, str] = {}
+        self._names: set[str] = {"output"}
+
+    def add_input(self, fx_node: Any) -> None:
+        """The one input of the network."""
+        self._value[fx_node.name] = self.add(make_node("input", "input", shape=tuple(fx_node.meta["val"].shape[1:])))
+
+    def add(self, node: Node) -> str:
+        """Keep a node and return its name."""
+        self.nodes.append(node)
+        self._names.add(node.name)
+        return node.name
+
+    def emit(self, fx_node: Any, operator: str, inputs: Sequence[str], *, arrays: Any = None, **attributes: Any) -> str:
+        """Add a node for ``fx_node`` and let it stand for its value."""
+        node = make_node(self.name_of(fx_node), operator, inputs, arrays=arrays, **attributes)
+        self._value[fx_node.name] = self.add(node)
+        return node.name
+
+    def alias(self, fx_node: Any, name: str) -> None:
+        """``fx_node`` changes nothing: its value is that of the node ``name``."""
+        self._value[fx_node.name] = name
+
+    def name_of(self, fx_node: Any) -> str:
+        """The module's path for a leaf module, else path and operator; unique."""
+        base = place(fx_node)
+        name, number = base, 2
+        while name in self._names:
+            name, number = f"{base}_{number}", number + 1
+        self._names.add(name)
+        return name
+
+    def value(self, fx_node: Any) -> str:
+        """The node that stands for the value of ``fx_node``."""
+        if fx_node.name in self.constants:
+            raise UnsupportedError("a constant stands where a value that depends on the input was expected")
+        return self._value[fx_node.name]
+
+    def constant(self, argument: Any) -> np.ndarray | None:
+        """The array of a constant argument (a weight, a number), or None if it depends on the input."""
+        if isinstance(argument, int | float):
+            return np.float32(argument) + np.zeros((), np.float32)
+        held = self.constants.get(getattr(argument, "name", ""))
+        return None if held is None else held.to(torch.float32).numpy()
+
+    def weight(self, argument: Any) -> np.ndarray:
+        """A constant array that must be there."""
+        array = self.constant(argument)
+        if array is None:
+            raise UnsupportedError("its weights depend on the input")
+        return array
+
+    def fold(self, fx_node: Any) -> bool:
+        """Compute a call on constants alone; whether that could be done."""
+        from torch.fx import Node as FxNode
+
+        parents = fx_node.all_input_nodes
+        if any(parent.name not in self.constants for parent in parents):
+            return False
+        arguments = torch.fx.node.map_arg((fx_node.args, fx_node.kwargs), lambda node: self.constants[node.name])
+        result = fx_node.target(*arguments[0], **arguments[1])
+        if isinstance(result, Tensor) and isinstance(fx_node, FxNode):
+            self.constants[fx_node.name] = result.detach()
+        return isinstance(result, Tensor)
+
+    def arguments(self, fx_node: Any) -> list[Any]:
+        """Positional arguments with the operator's defaults filled in."""
+        schema = getattr(fx_node.target, "_schema", None)
+        if schema is None:
+            return list(fx_node.args)
+        given = list(fx_node.args)
+        for argument in schema.arguments[len(given) :]:
+            given.append(fx_node.kwargs.get(argument.name, argument.default_value if argument.has_default_value() else None))
+        return given
+
+    def refuse(self, fx_node: Any, reason: str) -> None:
+        """Note a problem and go on, as if the operator were there, to find the others too."""
+        operator = str(fx_node.target).removeprefix("aten.").split(".")[0]
+        self.problems.append(f"{place(fx_node)} ({operator}): {reason}")
+        self._value[fx_node.name] = place(fx_node)
+
+    @staticmethod
+    def remedy(target: str) -> str:
+        """What to do about an operator that no handler knows."""
+        short = target.removeprefix("aten.").rstrip("_")
+        return REMEDIES.get(short, "not supported; replace it by convolution, linear, pooling, ReLU, add or concat")
+
+
+def place(fx_node: Any) -> str:
+    """Where in the module tree a call stands: the path of the module, and the call in it unless the module is one call."""
+    stack = list((fx_node.meta.get("nn_module_stack") or {}).values())
+    path, kind = (str(stack[-1][0]), str(stack[-1][1])) if stack else ("", "")
+    path = path.removeprefix("L['self'].").strip(".")
+    leaf = kind.startswith("torch.nn.modules.") and "container" not in kind
+    if path and leaf:
+        return path
+    return f"{path}.{fx_node.name}" if path else str(fx_node.name)
+
+
+def head(name: str, finish: Callable[[np.ndarray], np.ndarray]) -> Callable[..., None]:
+    """A head that only rescales or picks: left out where nothing but the output reads it."""
+
+    def handler(importer: Importer, fx_node: Any, x: Any, dim: Any = None, *rest: Any) -> None:
+        axis_is_classes = dim in (1, -1) and len(fx_node.args[0].meta["val"].shape) == 2
+        if not axis_is_classes or any(user.op != "output" for user in fx_node.users):
+            raise UnsupportedError(f"{name} inside the network: not convertible to rate-coded spikes; only a head is removed")
+        importer.notes.append(f"removed the {name} head {place(fx_node)}; the network returns logits")
+        importer.finish = finish
+        importer.alias(fx_node, importer.value(x))
+
+    return handler
+
+
+def softmax(x: np.ndarray) -> np.ndarray:
+    """exp(x) / sum exp(x) over the classes."""
+    shifted = np.exp(x - x.max(1, keepdims=True))
+    return np.asarray(shifted / shifted.sum(1, keepdims=True))
+
+
+def log_softmax(x: np.ndarray) -> np.ndarray:
+    """x - log sum exp(x) over the classes."""
+    return np.asarray(x - x.max(1, keepdims=True) - np.log(np.exp(x - x.max(1, keepdims=True)).sum(1, keepdims=True)))
+
+
+def argmax(x: np.ndarray) -> np.ndarray:
+    """The label."""
+    return np.asarray(x.argmax(1))
+
+
+HANDLERS: dict[str, Callable[..., None]] = {
+    "aten.softmax": head("Softmax", softmax),
+    "aten._softmax": head("Softmax", softmax),
+    "aten.log_softmax": head("LogSoftmax", log_softmax),
+    "aten._log_softmax": head("LogSoftmax", log_softmax),
+    "aten.argmax": head("ArgMax", argmax),
+}
+
+
+def handles(*targets: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Register a handler under ATen names."""
+
+    def register(function: Callable[..., None]) -> Callable[..., None]:
+        for target in targets:
+            HANDLERS[f"aten.{target}"] = function
+        return function
+
+    return register
+
+
+from . import aten_arithmetic, aten_layers  # noqa: E402, F401 - they fill HANDLERS

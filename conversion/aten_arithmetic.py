@@ -1,0 +1,185 @@
+"""ATen handlers: sums, products, reductions and everything that only moves values."""
+
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from .._check import UnsupportedError
+from .aten import HANDLERS, SLICE_END, Importer, handles
+
+
+@handles("add")
+def add(importer: Importer, fx_node: Any, first: Any, second: Any, alpha: Any = 1) -> None:
+    """A residual sum, or a constant shift."""
+    if alpha != 1:
+        raise UnsupportedError("a weighted sum: multiply before adding")
+    constants = [importer.constant(first), importer.constant(second)]
+    if all(held is None for held in constants):
+        shapes = {tuple(x.meta["val"].shape) for x in (first, second)}
+        if len(shapes) != 1:
+            raise UnsupportedError(f"a sum that broadcasts {sorted(shapes)}: make the shapes equal")
+        importer.emit(fx_node, "add", [importer.value(first), importer.value(second)])
+        return
+    value, held = (first, constants[1]) if constants[0] is None else (second, constants[0])
+    _affine(importer, fx_node, value, 1.0, held)
+
+
+@handles("sub")
+def sub(importer: Importer, fx_node: Any, first: Any, second: Any, alpha: Any = 1) -> None:
+    """A constant shift."""
+    held = importer.constant(second)
+    if held is None or alpha != 1:
+        raise UnsupportedError("a difference of two values: use a convolution with weight -1 and an add")
+    _affine(importer, fx_node, first, 1.0, -held)
+
+
+@handles("mul")
+def mul(importer: Importer, fx_node: Any, first: Any, second: Any) -> None:
+    """A constant factor, or the product of two values."""
+    constants = [importer.constant(first), importer.constant(second)]
+    if all(held is None for held in constants):
+        importer.emit(fx_node, "multiply", [importer.value(first), importer.value(second)])
+        return
+    value, held = (first, constants[1]) if constants[0] is None else (second, constants[0])
+    _affine(importer, fx_node, value, held, None)
+
+
+@handles("div")
+def div(importer: Importer, fx_node: Any, first: Any, second: Any, *mode: Any) -> None:
+    """A constant divisor."""
+    held = importer.constant(second)
+    if held is None or not np.all(held):
+        raise UnsupportedError("a quotient of two values: not convertible to rate-coded spikes")
+    _affine(importer, fx_node, first, 1.0 / held, None)
+
+
+def _affine(importer: Importer, fx_node: Any, x: Any, factor: Any, shift: Any) -> None:
+    shape = tuple(x.meta["val"].shape[1:])
+    arrays = {"factor": _per_channel(factor, shape)}
+    if shift is not None:
+        arrays["shift"] = _per_channel(shift, shape)
+    importer.emit(fx_node, "scale", [importer.value(x)], arrays=arrays)
+
+
+def _per_channel(constant: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """A constant that broadcasts against (batch, *shape), as (), (channels,) or the whole shape."""
+    array = np.asarray(constant, dtype=np.float32)
+    if array.size == 1:
+        return array.reshape(())
+    full = np.broadcast_to(array.reshape((1,) * (len(shape) + 1 - array.ndim) + array.shape), (1, *shape))[0]
+    channel = full.reshape(shape[0], -1)
+    return channel[:, 0] if (channel == channel[:, :1]).all() else full
+
+
+@handles("cat")
+def concat(importer: Importer, fx_node: Any, values: Any, dim: int = 0) -> None:
+    """Join along a feature axis."""
+    axis = dim % len(fx_node.meta["val"].shape)
+    if axis == 0:
+        raise UnsupportedError("a concat along the batch: samples must stay apart")
+    importer.emit(fx_node, "concat", [importer.value(value) for value in values], axis=axis - 1)
+
+
+@handles("mean", "sum")
+def reduce(importer: Importer, fx_node: Any, x: Any, dims: Any = None, keepdim: bool = False, *rest: Any) -> None:
+    """Mean or sum over all spatial axes is global pooling."""
+    rank = len(x.meta["val"].shape)
+    axes = sorted(dim % rank for dim in (dims or []))
+    if axes != list(range(2, rank)) or rank < 3:
+        raise UnsupportedError(f"a reduction over axes {dims}: only over all spatial axes")
+    function = "mean" if "mean" in str(fx_node.target) else "sum"
+    pooled = importer.emit(fx_node, "global_pool", [importer.value(x)], function=function)
+    if keepdim:
+        importer.emit(fx_node, "reshape", [pooled], shape=tuple(fx_node.meta["val"].shape[1:]))
+
+
+@handles("view", "reshape", "_unsafe_view", "flatten", "squeeze", "unsqueeze", "unflatten")
+def reshape(importer: Importer, fx_node: Any, x: Any, *arguments: Any) -> None:
+    """A new shape with the batch left in front."""
+    old, new = tuple(x.meta["val"].shape), tuple(fx_node.meta["val"].shape)
+    if not new or new[0] != old[0] or prod(new[1:]) != prod(old[1:]):
+        raise UnsupportedError(f"a reshape {old} -> {new} that mixes samples")
+    if new == old:
+        importer.alias(fx_node, importer.value(x))
+    elif len(new) == 2:
+        importer.emit(fx_node, "flatten", [importer.value(x)])
+    else:
+        importer.emit(fx_node, "reshape", [importer.value(x)], shape=new[1:])
+
+
+@handles("permute")
+def permute(importer: Importer, fx_node: Any, x: Any, dims: Any) -> None:
+    """Feature axes in a new order."""
+    rank = len(dims)
+    order = [dim % rank for dim in dims]
+    if order[0] != 0:
+        raise UnsupportedError("a permutation that moves the batch axis")
+    importer.emit(fx_node, "transpose", [importer.value(x)], permutation=tuple(dim - 1 for dim in order[1:]))
+
+
+@handles("transpose")
+def transpose(importer: Importer, fx_node: Any, x: Any, first: int, second: int) -> None:
+    """Two feature axes swapped."""
+    order = list(range(len(x.meta["val"].shape)))
+    order[first], order[second] = order[second], order[first]
+    permute(importer, fx_node, x, order)
+
+
+@handles("dropout", "clone", "alias", "detach", "contiguous", "_to_copy", "lift_fresh_copy", "to")
+def unchanged(importer: Importer, fx_node: Any, x: Any, *arguments: Any) -> None:
+    """Nothing happens to the value in eval mode."""
+    importer.alias(fx_node, importer.value(x))
+
+
+def first_item(importer: Importer, fx_node: Any, parts: Any, index: int) -> None:
+    """The first of several results (batch norm returns its statistics too)."""
+    if index != 0:
+        raise UnsupportedError("only the first result of this operator")
+    importer.alias(fx_node, importer.value(parts))
+
+
+HANDLERS["<built-in function getitem>"] = first_item
+
+
+@handles("pad", "constant_pad_nd")
+def pad(importer: Importer, fx_node: Any, x: Any, widths: Any, mode: Any = "constant", value: Any = 0.0) -> None:
+    """Constant padding; after a strided slice it is part of one fixed 1x1 convolution."""
+    if mode not in ("constant", 0, 0.0) and isinstance(mode, str):
+        raise UnsupportedError(f"{mode} padding: use zeros")
+    number = float(mode) if not isinstance(mode, str) and mode is not None else float(value or 0.0)
+    rank = len(x.meta["val"].shape) - 1
+    pairs = [(int(widths[i]), int(widths[i + 1])) for i in range(0, len(widths), 2)]
+    pairs = [(0, 0)] * (rank - len(pairs)) + pairs[::-1]
+    if len(pairs) > rank or any(width < 0 for pair in pairs for width in pair):
+        raise UnsupportedError("a pad that crops or that touches the batch axis")
+    before, after = (tuple(pair[side] for pair in pairs) for side in (0, 1))
+    importer.emit(fx_node, "pad", [importer.value(x)], before=before, after=after, value=number)
+
+
+@handles("slice")
+def slice_(
+    importer: Importer, fx_node: Any, x: Any, dim: int = 0, start: Any = None, end: Any = None, step: int = 1
+) -> None:
+    """Every ``step``-th place of a spatial axis, or a range of channels, as a fixed 1x1 convolution."""
+    shape = tuple(x.meta["val"].shape)
+    size = shape[dim]
+    picked = range(size)[slice(start, None if end is None or end > SLICE_END else end, step)]
+    if len(picked) == size:
+        importer.alias(fx_node, importer.value(x))
+        return
+    rank = len(shape) - 2
+    if dim == 0 or rank not in (1, 2):
+        raise UnsupportedError("a slice of the batch or of a flat value")
+    channels = shape[1]
+    stride = tuple(step if axis == dim else 1 for axis in range(2, rank + 2))
+    whole_axis = start in (None, 0) and len(picked) == -(-size // step)
+    if dim > 1 and not whole_axis:
+        raise UnsupportedError("a crop of a spatial axis: only every n-th place from the first")
+    rows = picked if dim == 1 else range(channels)
+    weight = np.zeros((len(rows), channels, *([1] * rank)), np.float32)
+    weight[np.arange(len(rows)), list(rows)] = 1.0
+    zeros, ones = (0,) * rank, (1,) * rank
+    importer.emit(
+        fx_node, f"conv{rank}d", [importer.value(x)], arrays={"weight": weight}, stride=stride, padding=zeros, dilation=ones
+    )
