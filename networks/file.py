@@ -17,10 +17,21 @@ import safetensors
 from safetensors.numpy import load, save
 
 from .._check import CorruptFileError, SpikeportError
-from .graph import Edge, Graph, Node
+from .graph import MAX_NODES, Edge, Graph, Node
 
 FORMAT = 1
 MAX_BYTES = 1 << 32
+MAX_HEADER_BYTES = 1 << 24  # safetensors itself allows 100 MB, which takes too long to parse and refuse
+_ENTRY = {"name", "operator", "inputs", "attributes", "arrays"}
+_PARSE_ERRORS = (  # SpikeportError is a ValueError
+    safetensors.SafetensorError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    RecursionError,
+    OverflowError,
+)
 
 
 @contextmanager
@@ -50,10 +61,15 @@ def save_graph(graph: Graph, path: str | Path) -> str:
 
     Raises SpikeportError when the file cannot be written (a full disk, a missing folder); then nothing is left behind.
     """
-    structure = json.dumps(_structure(graph), allow_nan=False, sort_keys=True)
+    try:
+        structure = json.dumps(_structure(graph), allow_nan=False, sort_keys=True)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise SpikeportError(f"the information of the graph is no JSON: {error}") from None
     arrays = {f"{node.name}/{key}": array for node in graph.nodes for key, array in node.arrays.items()}
     digest = _digest(structure, arrays)
     content = save(arrays, {"spikeport": str(FORMAT), "structure": structure, "sha256": digest})
+    if len(content) > MAX_BYTES or int.from_bytes(content[:8], "little") > MAX_HEADER_BYTES:
+        raise SpikeportError(f"the graph is too large for one file ({len(content)} bytes); split the network")
     try:
         with atomic_write(Path(path)) as temporary:
             temporary.write_bytes(content)
@@ -69,6 +85,8 @@ def load_graph(path: str | Path) -> Graph:
     """
     path = Path(path)
     try:
+        if path.exists() and not path.is_file():
+            raise SpikeportError(f"{path} is no file; name the network file inside it")
         if path.stat().st_size > MAX_BYTES:
             raise CorruptFileError(f"{path} has {path.stat().st_size} bytes; a graph has at most {MAX_BYTES}")
         content = path.read_bytes()
@@ -77,35 +95,36 @@ def load_graph(path: str | Path) -> Graph:
     try:
         return _parse(content)
     except CorruptFileError as error:
-        raise CorruptFileError(f"{path} is no valid spikeport network: {error}. Make it again with `spikeport convert`.") from None
+        raise CorruptFileError(
+            f"{path} is no valid spikeport network: {error}. Make it again with `spikeport convert`."
+        ) from None
 
 
 def _parse(content: bytes) -> Graph:
     try:
         metadata = _metadata(content)
         arrays = load(content)
-    except (safetensors.SafetensorError, ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
+    except _PARSE_ERRORS as error:
         raise CorruptFileError(f"it does not parse as safetensors ({error})") from None
-    if metadata.get("spikeport") != str(FORMAT) or {"structure", "sha256"} - set(metadata):
+    if metadata.get("spikeport") != str(FORMAT) or set(metadata) != {"spikeport", "structure", "sha256"}:
         raise CorruptFileError(f"its header names format {metadata.get('spikeport')!r}, but {FORMAT} is read here")
     if _digest(metadata["structure"], arrays) != metadata["sha256"]:
         raise CorruptFileError("its content does not match its sha256 (it was damaged or changed)")
     try:
         structure = json.loads(metadata["structure"], parse_constant=_refuse_constant)
         return Graph.of(_nodes(structure, arrays), structure["information"])
-    except (SpikeportError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except _PARSE_ERRORS as error:
         raise CorruptFileError(f"its structure is not valid ({type(error).__name__}: {error})") from None
 
 
 def _metadata(content: bytes) -> Mapping[str, str]:
     size = int.from_bytes(content[:8], "little")
-    if size > len(content) - 8:
-        raise ValueError("the header is longer than the file")
-    header = json.loads(content[8 : 8 + size])
-    found = header["__metadata__"]
-    if not all(isinstance(value, str) for value in found.values()):
-        raise TypeError("the metadata are not text")
-    return dict(found)
+    if size > min(len(content) - 8, MAX_HEADER_BYTES):
+        raise ValueError("the header is longer than the file, or than any network needs")
+    found: dict[str, str] = json.loads(content[8 : 8 + size].decode("utf-8"))["__metadata__"]
+    for value in found.values():
+        value.encode("utf-8")  # half a surrogate pair can be escaped in JSON, but not hashed
+    return found
 
 
 def _refuse_constant(text: str) -> NoReturn:
@@ -127,8 +146,14 @@ def _structure(graph: Graph) -> dict[str, Any]:
 
 
 def _nodes(structure: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> list[Node]:
-    nodes, used = [], set()
+    if set(structure) != {"nodes", "information"} or not isinstance(structure["information"], dict):
+        raise CorruptFileError("a structure has nodes and information, and nothing else")
+    if len(structure["nodes"]) > MAX_NODES:
+        raise CorruptFileError(f"{len(structure['nodes'])} nodes; a graph has at most {MAX_NODES}")
+    nodes, used = [], set[str]()
     for entry in structure["nodes"]:
+        if set(entry) != _ENTRY:
+            raise CorruptFileError(f"a node has the entries {sorted(entry)}, but {sorted(_ENTRY)} were wanted")
         keys = {key: f"{entry['name']}/{key}" for key in entry["arrays"]}
         used.update(keys.values())
         attributes = {key: tuple(v) if isinstance(v, list) else v for key, v in entry["attributes"].items()}
@@ -143,7 +168,7 @@ def _nodes(structure: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> li
 def _digest(structure: str, arrays: Mapping[str, np.ndarray]) -> str:
     digest = hashlib.sha256(structure.encode())
     for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
+        array = arrays[name]
         digest.update(f"\0{name}\0{array.dtype.str}\0{array.shape}\0".encode())
         digest.update(array.tobytes())
     return digest.hexdigest()

@@ -3,9 +3,12 @@
 A graph holds operators, arrays and shapes; no code, no device, no framework object.
 """
 
+import heapq
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from math import prod
 from types import MappingProxyType
 from typing import Any
 
@@ -15,7 +18,14 @@ from .._check import RangeError, ShapeError, SpikeportError, UnsupportedError
 from .operators import OPERATORS, REQUIRED, Field
 from .shape_rules import Shape
 
-MAX_ELEMENTS = 1 << 31  # of one value or array; larger ones are a mistake or an attack
+MAX_ELEMENTS = 1 << 28  # of one value: 1 GiB a sample and step; larger ones are a mistake or an attack
+MAX_AXES = 8
+MAX_NODES = 1 << 16
+_BOUNDS = {  # arrays in which not every finite value makes sense
+    ("neuron", "threshold"): (np.nextafter(np.float32(0), np.float32(1)), np.inf, "above 0"),
+    ("batch_norm", "variance"): (0.0, np.inf, "at least 0"),
+    ("synaptic_filter", "alpha"): (0.0, 1.0, "between 0 and 1"),
+}
 
 
 @dataclass(frozen=True)
@@ -43,7 +53,12 @@ class Node:
 
 
 def make_node(
-    name: str, operator: str, inputs: Sequence[str | Edge] = (), *, arrays: Mapping[str, Any] | None = None, **attributes: Any
+    name: str,
+    operator: str,
+    inputs: Sequence[str | Edge] = (),
+    *,
+    arrays: Mapping[str, Any] | None = None,
+    **attributes: Any,
 ) -> Node:
     """Build a checked node; attributes that are left out take the defaults of the operator table.
 
@@ -63,6 +78,8 @@ def _frozen(value: Any) -> np.ndarray:
 
 def checked(node: Node) -> Node:
     """Return the node with every attribute present and typed, or raise an error that names it."""
+    if not isinstance(node.name, str) or not node.name or not node.name.isprintable():
+        raise SpikeportError(f"a node is named {node.name!r}; a name is text that can be printed")
     operator = OPERATORS.get(node.operator)
     if operator is None:
         raise UnsupportedError("unknown operator", [f"{node.name} ({node.operator})"])
@@ -99,6 +116,8 @@ def _attribute(node: Node, key: str, spec: Field) -> Any:
         raise SpikeportError(f"{where} is {value!r}, but {spec.kind.__name__} was wanted")
     if spec.choices and value not in spec.choices:
         raise RangeError(f"{where} is {value!r}; choose one of {', '.join(spec.choices)}")
+    if spec.lengths and len(items) not in spec.lengths:
+        raise ShapeError(f"{where} is {value!r}; {' or '.join(map(str, spec.lengths))} values were wanted")
     for item in items:
         inside = (spec.low is None or item >= spec.low) and (spec.high is None or item <= spec.high)
         if spec.kind is not str and not (inside and abs(item) < float("inf")):
@@ -112,9 +131,9 @@ def _check_array(node: Node, key: str) -> None:
         raise SpikeportError(f"array {key!r} of {node.name} is {array.dtype}; the graph holds float32")
     if not np.isfinite(array).all():
         raise RangeError(f"array {key!r} of {node.name} holds NaN or infinity; repair the source network")
-    positive = (node.operator, key) in (("neuron", "threshold"),)
-    if positive and not (array > 0).all():
-        raise RangeError(f"threshold of {node.name} must be above 0, but its smallest value is {array.min()}")
+    low, high, wanted = _BOUNDS.get((node.operator, key), (-np.inf, np.inf, ""))
+    if not ((array >= low) & (array <= high)).all():
+        raise RangeError(f"{key} of {node.name} lies between {array.min()} and {array.max()}; it must be {wanted}")
 
 
 @dataclass(frozen=True)
@@ -136,19 +155,21 @@ class Graph:
     def of(cls, nodes: Iterable[Node], information: Mapping[str, Any] | None = None) -> "Graph":
         """Check the nodes as a whole, order them and infer every shape."""
         nodes = tuple(checked(node) for node in nodes)
-        names = [node.name for node in nodes]
-        if len(set(names)) != len(names):
-            raise SpikeportError(f"node names are not unique: {sorted({n for n in names if names.count(n) > 1})}")
+        if len(nodes) > MAX_NODES:
+            raise RangeError(f"{len(nodes)} nodes came; a graph has at most {MAX_NODES}")
+        names = Counter(node.name for node in nodes)
+        if len(names) < len(nodes):
+            raise SpikeportError(f"node names are not unique: {sorted(name for name in names if names[name] > 1)}")
         for operator in ("input", "output"):
             found = [node.name for node in nodes if node.operator == operator]
             if len(found) != 1:
                 raise SpikeportError(f"a graph has exactly one {operator} node, but {len(found)} came: {found}")
         for node in nodes:
             for edge in node.inputs:
-                if edge.source not in set(names):
+                if edge.source not in names:
                     raise SpikeportError(f"{node.name} reads {edge.source!r}, which is not in the graph")
                 if type(edge.delay) is not int or not 0 <= edge.delay <= 4096:
-                    raise RangeError(f"the edge {edge.source} -> {node.name} has delay {edge.delay}; 0 to 4096 is allowed")
+                    raise RangeError(f"{edge.source} -> {node.name} has the delay {edge.delay!r}; 0 to 4096 is allowed")
         graph = cls(_ordered(nodes), MappingProxyType(dict(information or {})))
         _ = graph.shapes
         return graph
@@ -194,43 +215,60 @@ class Graph:
 
 
 def _ordered(nodes: tuple[Node, ...]) -> tuple[Node, ...]:
-    """Topological order over the edges without delay, stable in the given order (Kahn)."""
-    waiting = {node.name: {edge.source for edge in node.inputs if edge.delay == 0} for node in nodes}
-    readers: dict[str, list[str]] = {node.name: [] for node in nodes}
-    for name, sources in waiting.items():
+    """Topological order, stable in the given one; in a recurrent graph over the edges without delay only."""
+    for delayed in (True, False):
+        order = _topological(nodes, delayed)
+        if len(order) == len(nodes):
+            return order
+    stuck = sorted({node.name for node in nodes} - {node.name for node in order})
+    raise SpikeportError(f"{stuck} form or follow a cycle without delay; give one of its edges a delay of 1 or more")
+
+
+def _topological(nodes: tuple[Node, ...], delayed: bool) -> tuple[Node, ...]:
+    """The nodes that can be ordered (Kahn), over all edges or over those without delay."""
+    position = {node.name: index for index, node in enumerate(nodes)}
+    waiting = [{edge.source for edge in node.inputs if delayed or not edge.delay} for node in nodes]
+    readers: list[list[int]] = [[] for _ in nodes]
+    for index, sources in enumerate(waiting):
         for source in sources:
-            readers[source].append(name)
-    by_name = {node.name: node for node in nodes}
-    ready = [node.name for node in reversed(nodes) if not waiting[node.name]]
-    order: list[Node] = []
+            readers[position[source]].append(index)
+    missing = [len(sources) for sources in waiting]
+    ready = [index for index, count in enumerate(missing) if not count]
+    order = []
     while ready:
-        name = ready.pop()
-        order.append(by_name[name])
-        for reader in readers[name]:
-            waiting[reader].discard(name)
-            if not waiting[reader]:
-                ready.append(reader)
-    if len(order) < len(nodes):
-        stuck = sorted(name for name, sources in waiting.items() if sources)
-        raise SpikeportError(f"these nodes form a cycle without delay: {stuck}; give one of its edges a delay of 1 or more")
+        index = heapq.heappop(ready)
+        order.append(nodes[index])
+        for reader in readers[index]:
+            missing[reader] -= 1
+            if not missing[reader]:
+                heapq.heappush(ready, reader)
     return tuple(order)
 
 
 def _inferred(nodes: tuple[Node, ...]) -> dict[str, Shape]:
-    """Shapes by the operator table; in a cycle, from the inputs that are known first, then checked again."""
+    """Shapes by the operator table; a loop is entered through an add, from those of its inputs that are known."""
+    by_name = {node.name: node for node in nodes}
+    missing = {node.name: len(set(node.sources)) for node in nodes}
+    readers: dict[str, list[str]] = {node.name: [] for node in nodes}
+    for node in nodes:
+        for source in set(node.sources):
+            readers[source].append(node.name)
     shapes: dict[str, Shape] = {}
-    for _ in range(len(nodes) + 1):
-        before = len(shapes)
-        for node in nodes:
-            known = [shapes[source] for source in node.sources if source in shapes]
-            partial = node.operator == "add" and known
-            if node.name not in shapes and (len(known) == len(node.inputs) or partial):
-                shapes[node.name] = _shape(node, known)
-        if len(shapes) == before:
-            break
+    ready, entries = deque(name for name, count in missing.items() if not count), deque[str]()
+    while ready or entries:
+        name = ready.popleft() if ready else entries.popleft()
+        if name in shapes:
+            continue
+        shapes[name] = _shape(by_name[name], [shapes[s] for s in by_name[name].sources if s in shapes])
+        for reader in readers[name]:
+            missing[reader] -= 1
+            if not missing[reader]:
+                ready.append(reader)
+            elif by_name[reader].operator == "add":
+                entries.append(reader)
     unknown = [node.name for node in nodes if node.name not in shapes]
     if unknown:
-        raise ShapeError(f"the shapes of {unknown} follow from nothing; a recurrent loop must be entered through an add")
+        raise ShapeError(f"the shapes of {unknown} follow from nothing; a recurrent loop must be entered by an add")
     for node in nodes:
         if _shape(node, [shapes[source] for source in node.sources]) != shapes[node.name]:
             raise ShapeError(f"the recurrent loop through {node.name} changes its shape {shapes[node.name]}")
@@ -242,9 +280,7 @@ def _shape(node: Node, shapes: Sequence[Shape]) -> Shape:
         shape = OPERATORS[node.operator].shape(node.attributes, node.arrays, shapes)
     except ShapeError as error:
         raise ShapeError(f"{node.name} ({node.operator}): {error}") from None
-    size = 1
-    for axis in shape:
-        size *= axis
-    if min(shape, default=1) < 1 or size > MAX_ELEMENTS:
-        raise ShapeError(f"{node.name} ({node.operator}) would have the shape {shape}")
+    if min(shape, default=1) < 1 or prod(shape) > MAX_ELEMENTS or len(shape) > MAX_AXES:
+        limits = f"{MAX_AXES} axes and {MAX_ELEMENTS} values, none of them empty"
+        raise ShapeError(f"{node.name} ({node.operator}) would have the shape {shape}; a graph holds at most {limits}")
     return shape

@@ -30,6 +30,7 @@ class Field:
     high: float | None = None
     choices: tuple[str, ...] = ()
     optional: bool = False  # None is allowed
+    lengths: tuple[int, ...] = ()  # how many values a tuple may have; () = any number
 
 
 @dataclass(frozen=True)
@@ -46,32 +47,32 @@ class Operator:
 
 
 _MANY = 1_000_000
-_SIZE = 1 << 31
+_SIZE = 1 << 28
+_SPAN = 1 << 16  # of a window
 _WEIGHTS = {"weight": True, "bias": False}
 _POOL = {
-    "kernel": Field(tuple, low=1, high=_SIZE),
-    "stride": Field(tuple, low=1, high=_SIZE),
-    "padding": Field(tuple, low=0, high=_SIZE),
+    "kernel": Field(tuple, low=1, high=_SPAN, lengths=(1, 2)),
+    "stride": Field(tuple, low=1, high=_SPAN, lengths=(1, 2)),
+    "padding": Field(tuple, low=0, high=_SPAN, lengths=(1, 2)),
     "ceil_mode": Field(int, 0, low=0, high=1),
 }
-_CONVOLUTION = Operator(
-    shape_rules.convolution,
-    reference.convolution,
-    fields={
-        "stride": Field(tuple, low=1, high=_SIZE),
-        "padding": Field(tuple, low=0, high=_SIZE),
-        "dilation": Field(tuple, low=1, high=_SIZE),
+
+
+def _convolution(axes: int) -> Operator:
+    fields = {
+        "stride": Field(tuple, low=1, high=_SPAN, lengths=(axes,)),
+        "padding": Field(tuple, low=0, high=_SPAN, lengths=(axes,)),
+        "dilation": Field(tuple, low=1, high=_SPAN, lengths=(axes,)),
         "groups": Field(int, 1, low=1, high=_SIZE),
-    },
-    arrays=_WEIGHTS,
-    synapse=True,
-)
+    }
+    return Operator(shape_rules.convolution, reference.convolution, fields=fields, arrays=_WEIGHTS, synapse=True)
+
 
 OPERATORS: Mapping[str, Operator] = {
     "input": Operator(shape_rules.input_shape, inputs=(0, 0), fields={"shape": Field(tuple, low=1, high=_SIZE)}),
     "linear": Operator(shape_rules.linear, reference.linear, arrays=_WEIGHTS, synapse=True),
-    "conv1d": _CONVOLUTION,
-    "conv2d": _CONVOLUTION,
+    "conv1d": _convolution(1),
+    "conv2d": _convolution(2),
     "sum_pool": Operator(shape_rules.pool, reference.sum_pool, fields=_POOL),
     "average_pool": Operator(
         shape_rules.pool,
@@ -103,11 +104,9 @@ OPERATORS: Mapping[str, Operator] = {
     "concat": Operator(
         shape_rules.concat, reference.concat, inputs=(1, _MANY), fields={"axis": Field(int, 0, low=0, high=8)}
     ),
-    "scale": Operator(
-        shape_rules.same, reference.scale, arrays={"factor": True, "shift": False}, synapse=True
-    ),
+    "scale": Operator(shape_rules.same, reference.scale, arrays={"factor": True, "shift": False}, synapse=True),
     "batch_norm": Operator(
-        shape_rules.same,
+        shape_rules.batch_norm,
         reference.batch_norm,
         fields={"epsilon": Field(float, 1e-5, low=0.0)},
         arrays={"mean": True, "variance": True, "weight": True, "bias": True},

@@ -56,10 +56,15 @@ def average_pool(attributes: Attributes, tensors: Tensors, inputs: Sequence[Tens
 
 def _average(attributes: Attributes, x: Tensor, *, include_pad: bool, divisor: int | None) -> Tensor:
     flat = len(attributes["kernel"]) == 1  # PyTorch's avg_pool1d takes no divisor
-    pair = [(1, *attributes[name]) if flat else tuple(attributes[name]) for name in ("kernel", "stride")]
-    padding = (0, *attributes["padding"]) if flat else tuple(attributes["padding"])
-    x = x.unsqueeze(-2) if flat else x
-    y = functional.avg_pool2d(x, *pair, padding, bool(attributes["ceil_mode"]), include_pad, divisor)
+    y = functional.avg_pool2d(
+        x.unsqueeze(-2) if flat else x,
+        (1, *attributes["kernel"])[-2:],
+        (1, *attributes["stride"])[-2:],
+        (0, *attributes["padding"])[-2:],
+        bool(attributes["ceil_mode"]),
+        include_pad,
+        divisor,
+    )
     return y.squeeze(-2) if flat else y
 
 
@@ -192,9 +197,7 @@ def logical(flat: Tensor, shape: Sequence[int]) -> Tensor:
     return flat.reshape(flat.shape[0], height, width, channels).permute(0, 3, 1, 2)
 
 
-def neuron_scan(
-    neuron: NeuronArrays, x: Tensor, steps: int, state: State
-) -> tuple[Tensor, State]:
+def neuron_scan(neuron: NeuronArrays, x: Tensor, steps: int, state: State) -> tuple[Tensor, State]:
     """Integrate-and-fire neurons over ``steps`` steps of x (steps or 1, batch, *features); see ``fire_reference``."""
     rows, batch, *shape = x.shape
     current = physical(x.flatten(0, 1)).reshape(rows, batch, -1)

@@ -5,21 +5,30 @@ splitting time or the batch anywhere changes nothing.
 """
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from .._check import RangeError, ShapeError, SpikeportError
+from .._check import RangeError, ShapeError, SpikeportError, UnsupportedError
 from . import reference
 from .graph import Graph, Node
 from .operators import OPERATORS
 
 Observer = Callable[[str, Tensor], None]
+Give = Callable[[Node, list[Tensor]], Tensor | None]
+Scan = Callable[
+    [Mapping[str, Any], Mapping[str, Tensor], Tensor, tuple[Tensor, ...]], tuple[Tensor, tuple[Tensor, ...]]
+]
+_SCANS: Mapping[str, Scan] = {
+    "synaptic_filter": reference.filter_scan,
+    "delay": reference.delay_scan,
+    "output": reference.output_scan,
+}
 
 
 class NetworkState(NamedTuple):
-    """Everything a network remembers, batch first, by node (``nodes``), delayed edge (``edges``) and input (``fixed``)."""
+    """What a network remembers, batch first: by node, by delayed edge, and what the constant input gave (``fixed``)."""
 
     nodes: Mapping[str, tuple[Tensor, ...]]
     edges: Mapping[str, Tensor]
@@ -55,14 +64,20 @@ class Engine:
     """Runs a Graph on PyTorch.  Implements the step-engine protocol of ``spikeport.inference``.
 
     ``constant_input``: the same x (batch, *features) at every step (direct coding); otherwise ``advance`` takes a
-    sequence (steps, batch, *features).  ``chunk`` steps are folded into one call of each synapse; None leaves the
-    choice to ``best_chunk``.
+    sequence (steps, batch, *features).  ``advance`` folds its steps into one call of each synapse; ``chunk`` is how
+    many steps a caller should ask it for (1 in a recurrent network, where nothing can be folded).
     """
 
     can_refill = True
 
     def __init__(
-        self, graph: Graph, *, max_steps: int, chunk: int = 4, constant_input: bool = True, dtype: torch.dtype = torch.float32
+        self,
+        graph: Graph,
+        *,
+        max_steps: int,
+        chunk: int = 4,
+        constant_input: bool = True,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         if max_steps < 1 or chunk < 1:
             raise RangeError(f"max_steps is {max_steps} and chunk {chunk}; both must be at least 1")
@@ -88,11 +103,7 @@ class Engine:
 
     def initial_state(self, batch: int) -> NetworkState:
         """The state before the first step, for inputs that come as a sequence."""
-        nodes = {
-            node.name: self._initial(node, batch)
-            for node in self.graph.nodes
-            if OPERATORS[node.operator].memory
-        }
+        nodes = {node.name: self._initial(node, batch) for node in self.graph.nodes if OPERATORS[node.operator].memory}
         edges = {
             key: torch.zeros(batch, edge.delay, *self.graph.shapes[edge.source], dtype=self.dtype)
             for key, _, edge in self._delayed
@@ -124,7 +135,10 @@ class Engine:
             if observe is not None:
                 observe(node.name, values[node.name].unsqueeze(0))
             self._forget(index, values)
-        return state._replace(fixed={name: values[name] for name in self._kept})
+        # the state must not change when the caller uses the memory of x again
+        return state._replace(
+            fixed={k: values[k].clone() if k == self.graph.input.name else values[k] for k in self._kept}
+        )
 
     @torch.inference_mode()
     def advance(
@@ -136,8 +150,14 @@ class Engine:
         *features) for an engine made with ``constant_input=False``.  ``observe(name, values)`` sees the sequence that
         each node gives: (steps or 1, batch, *features).
         """
+        if steps < 1:
+            raise RangeError(f"{steps} steps were asked for; ask for at least 1")
         if not self.constant_input:
             self._check_input(x, x.shape[2:])
+            if len(x) != steps:
+                raise ShapeError(
+                    f"the sequence has {len(x)} steps, but {steps} were asked for; hand over exactly those"
+                )
         outputs, done = [], 0
         while done < steps:
             size = min(1 if self.graph.recurrent else steps, steps - done)
@@ -154,6 +174,30 @@ class Engine:
     def join(self, a: NetworkState, b: NetworkState) -> NetworkState:
         """The state of the samples of ``a`` followed by those of ``b``; see ``join``."""
         return join(a, b)
+
+    @torch.inference_mode()
+    def walk(self, x: Tensor, steps: int, give: Give) -> Tensor:
+        """Run a whole window from fresh states, node by node, for methods that tune a network while they run it.
+
+        ``give(node, inputs)`` sees the inputs (steps or 1, batch, *features) and may return the value that shall stand
+        in the node's place; None leaves the node to itself.  Returns the cumulative output (steps, batch, classes).
+        """
+        if self.graph.recurrent or self._delayed or not self.constant_input:
+            raise UnsupportedError("a walk needs a feed-forward network with a constant input and no late edges")
+        self._check_input(x, x.shape[1:])
+        state, values = (
+            self.initial_state(x.shape[0]).nodes,
+            {self.graph.input.name: _layout(x.to(self.dtype)).unsqueeze(0)},
+        )
+        for index, node in enumerate(self.graph.nodes):
+            inputs = [values[source] for source in node.sources]
+            if inputs:
+                given = give(node, inputs)
+                if given is None and OPERATORS[node.operator].memory:
+                    given = self._scan(node, inputs[0], steps, state[node.name])[0]
+                values[node.name] = self._fold(node, inputs) if given is None else given
+            self._forget(index, values)
+        return values[self.graph.output.name]
 
     def _advance_chunk(
         self, x: Tensor, state: NetworkState, steps: int, observe: Observer | None
@@ -197,7 +241,8 @@ class Engine:
         if node.operator in ("add", "multiply"):  # elementwise: rows of 1 broadcast
             return self._call(node, inputs)
         folded = [_spread(x, rows).flatten(0, 1) for x in inputs]
-        return self._call(node, folded).unflatten(0, (rows, batch))
+        sequence: Tensor = self._call(node, folded).unflatten(0, (rows, batch))
+        return sequence
 
     def _call(self, node: Node, inputs: list[Tensor]) -> Tensor:
         function = OPERATORS[node.operator].function
@@ -208,8 +253,7 @@ class Engine:
     def _scan(self, node: Node, x: Tensor, steps: int, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
         if node.operator == "neuron":
             return reference.neuron_scan(self._neurons[node.name], x, steps, state)
-        scan = {"synaptic_filter": reference.filter_scan, "delay": reference.delay_scan, "output": reference.output_scan}
-        return scan[node.operator](node.attributes, self._tensors[node.name], _spread(x, steps), state)
+        return _SCANS[node.operator](node.attributes, self._tensors[node.name], _spread(x, steps), state)
 
     def _check_input(self, x: Tensor, shape: torch.Size) -> None:
         wanted = self.graph.shapes[self.graph.input.name]

@@ -39,6 +39,14 @@ def same(attributes: Attributes, arrays: Arrays, shapes: Sequence[Shape]) -> Sha
     return shapes[0]
 
 
+def batch_norm(attributes: Attributes, arrays: Arrays, shapes: Sequence[Shape]) -> Shape:
+    """The shape of the only input; every array is (channels,)."""
+    wrong = [name for name, array in arrays.items() if array.shape != shapes[0][:1] or not shapes[0]]
+    if wrong:
+        raise _refuse(f"{wrong} of a batch norm do not fit the channels of the input {shapes[0]}")
+    return shapes[0]
+
+
 def elementwise(attributes: Attributes, arrays: Arrays, shapes: Sequence[Shape]) -> Shape:
     """Equal shapes; an axis of length 1 is broadcast."""
     try:
@@ -80,8 +88,6 @@ def convolution(attributes: Attributes, arrays: Arrays, shapes: Sequence[Shape])
         raise _refuse(f"convolution weight {weight.shape} with {groups} groups does not fit the input {shape}")
     if "bias" in arrays and arrays["bias"].shape != weight.shape[:1]:
         raise _refuse(f"convolution bias {arrays['bias'].shape} does not fit the weight {weight.shape}")
-    if len(attributes["padding"]) != spatial or len(attributes["dilation"]) != spatial:
-        raise _refuse(f"convolution over {spatial} axes has padding {attributes['padding']}")
     windows = zip(
         shape[1:], weight.shape[2:], attributes["stride"], attributes["padding"], attributes["dilation"], strict=True
     )

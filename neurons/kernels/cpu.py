@@ -4,14 +4,29 @@ A block of features keeps its membrane in the first-level cache while time runs;
 is what the compiler vectorises.  The arithmetic is that of ``reference``, operation by operation.
 """
 
-import math
+from collections.abc import Callable
+from typing import Any
 
 import numba
 import numpy as np
+import numpy.typing as npt
 
 BLOCK = 1024  # features a task: membrane, count, threshold and bias of a block fit the first-level cache (16 KiB)
 BINARY, SIGNED, GRADED = 0, 1, 2
 SUBTRACT, ZERO, NONE = 0, 1, 2
+
+
+FloatArray = npt.NDArray[np.float32]
+
+
+def _compiled(function: Callable[..., None]) -> Callable[..., None]:
+    """Compile for all cores; the machine code is kept on disk where some folder can be written."""
+    compiled: Any
+    try:
+        compiled = numba.njit(parallel=True, cache=True, error_model="numpy")(function)
+    except RuntimeError:  # an installation that is read-only, without a home folder: compile in each process
+        compiled = numba.njit(parallel=True, error_model="numpy")(function)
+    return compiled  # type: ignore[no-any-return]
 
 
 @numba.njit(inline="always")
@@ -23,10 +38,21 @@ def _membrane_after(v: np.float32, s: np.float32, threshold: np.float32, reset: 
     return v
 
 
-@numba.njit(parallel=True, cache=True, error_model="numpy")
+@_compiled
 def fire_float32(  # noqa: PLR0913 - one argument a buffer
-    current, steps, membrane, count, threshold, bias, beta, code, strict, reset, levels, spikes
-):
+    current: FloatArray,
+    steps: int,
+    membrane: FloatArray,
+    count: FloatArray,
+    threshold: FloatArray,
+    bias: FloatArray,
+    beta: np.float32,
+    code: int,
+    strict: bool,
+    reset: int,
+    levels: np.float32,
+    spikes: FloatArray,
+) -> None:
     """Advance ``membrane`` and ``count`` in place and fill ``spikes`` (which may be ``current``).
 
     current: (time or 1, batch, features): one time row means the same current at every step.
@@ -62,7 +88,7 @@ def fire_float32(  # noqa: PLR0913 - one argument a buffer
                 for f in range(high - low):
                     u = np.float32(np.float32(np.float32(v[f] * beta) + x[f]) + b[f])
                     level = np.float32(u / theta[f])
-                    s = np.float32(math.ceil(level) - 1.0) if strict else np.float32(math.floor(level))
+                    s = np.float32(np.ceil(level) - np.float32(1.0)) if strict else np.floor(level)
                     s = min(max(s, np.float32(0.0)), levels)
                     v[f] = _membrane_after(u, s, theta[f], reset)
                     out[f] = s

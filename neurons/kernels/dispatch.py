@@ -2,17 +2,16 @@
 
 import os
 import warnings
+from threading import Lock
 
-import numba
+import numpy as np
 import torch
 from torch import Tensor
 
-from . import cpu
 from .reference import NeuronArrays, fire_reference
 
-_CODES = {"binary": cpu.BINARY, "signed": cpu.SIGNED, "graded": cpu.GRADED}
-_RESETS = {"subtract": cpu.SUBTRACT, "zero": cpu.ZERO, "none": cpu.NONE}
 _started_in: list[int] = []  # the process in which the compiled kernel's threads were started
+_one_at_a_time = Lock()  # one of numba's thread pools dies when two threads enter it
 
 
 def _threads_survive() -> bool:
@@ -43,19 +42,29 @@ def fire(
     spikes = current.new_empty(steps, *current.shape[1:])
     membrane = membrane.clone(memory_format=torch.contiguous_format)
     counted = None if count is None else count.clone(memory_format=torch.contiguous_format)
-    numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
-    cpu.fire_float32(
-        current.contiguous().numpy(),
-        steps,
-        membrane.numpy(),
-        (membrane if counted is None else counted).numpy(),
-        neuron.threshold.numpy(),
-        neuron.bias.numpy(),
-        neuron.threshold.numpy().dtype.type(neuron.beta),
-        _CODES[neuron.code],
-        neuron.strict,
-        _RESETS[neuron.reset],
-        neuron.threshold.numpy().dtype.type(neuron.levels),
-        spikes.numpy(),
-    )
+    _fire_compiled(current.contiguous(), membrane, membrane if counted is None else counted, neuron, spikes)
     return spikes, membrane, counted
+
+
+def _fire_compiled(current: Tensor, membrane: Tensor, count: Tensor, neuron: NeuronArrays, spikes: Tensor) -> None:
+    """Run the numba kernel; numba is imported here, so that nothing else waits for it."""
+    import numba
+
+    from . import cpu
+
+    with _one_at_a_time:
+        numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
+        cpu.fire_float32(
+            current.numpy(),
+            len(spikes),
+            membrane.numpy(),
+            count.numpy(),
+            neuron.threshold.numpy(),
+            neuron.bias.numpy(),
+            np.float32(neuron.beta),
+            {"binary": cpu.BINARY, "signed": cpu.SIGNED, "graded": cpu.GRADED}[neuron.code],
+            neuron.strict,
+            {"subtract": cpu.SUBTRACT, "zero": cpu.ZERO, "none": cpu.NONE}[neuron.reset],
+            np.float32(neuron.levels),
+            spikes.numpy(),
+        )
