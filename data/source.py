@@ -110,11 +110,10 @@ def _npz(path: Path, names: str | None, max_bytes: int) -> _Raw:
         raise SpikeportError(
             f"{names!r} names no arrays; give one name or two after the path: {path.name}:xname,yname."
         )
-    optional = ["y"] if len(given) == 1 else []
+    optional = ["y"] if len(given) == 1 and given != ["y"] else []
     arrays = read_npz(path, given, optional=optional, max_bytes=max_bytes)
-    names_read = list(arrays)
-    y = arrays[names_read[1]] if len(names_read) == 2 else None
-    return _Raw(arrays[given[0]], y, f"{path.name}:{','.join(names_read)}")
+    y = next((arrays[name] for name in given[1:] + optional if name in arrays), None)
+    return _Raw(arrays[given[0]], y, f"{path.name}:{','.join(arrays)}")
 
 
 def _call(spec: str, module: str, function: str) -> _Raw:

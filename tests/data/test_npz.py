@@ -70,6 +70,17 @@ def test_every_flipped_bit_is_a_typed_error_or_changes_nothing(path: Path, save:
     assert refused > len(whole) / 2
 
 
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+@pytest.mark.parametrize("size", [1, 4096 - 128, 4096, 1 << 18, 300_000])
+def test_a_wrong_checksum_is_a_corrupt_file(path: Path, save: Save, size: int) -> None:
+    save(path, x=np.random.default_rng(size).integers(0, 256, size, np.uint8))
+    whole = bytearray(path.read_bytes())
+    whole[whole.rindex(b"PK\1\2") + 16] ^= 1  # in the central directory, where zipfile takes it from
+    path.write_bytes(whole)
+    with pytest.raises(CorruptFileError, match="CRC"):
+        read_npz(path, ["x"])
+
+
 @given(st.binary(max_size=300))
 @settings(max_examples=200)
 def test_any_header_is_a_typed_error_or_an_array(tmp_path_factory: pytest.TempPathFactory, text: bytes) -> None:
@@ -116,7 +127,11 @@ def test_a_pickle_never_runs(path: Path) -> None:
         def __reduce__(self) -> tuple[object, tuple[str]]:
             return (pytest.fail, ("the pickle ran",))
 
-    for content in (pickle.dumps(Hostile()), header("(1,)", "'|O'") + pickle.dumps(Hostile())):
+    objects = header("(1,)", "'|O'") + pickle.dumps(Hostile())
+    write_member(path, objects)
+    with pytest.raises(CorruptFileError, match="Python objects"):
+        read_npz(path, ["x"])
+    for content in (pickle.dumps(Hostile()), objects):
         write_member(path, content)
         with pytest.raises(CorruptFileError):
             read_npz(path, ["x"])

@@ -63,6 +63,13 @@ def test_labels_may_be_absent_unless_they_are_named(store: Store) -> None:
         load(f"{spec}:x,y")
 
 
+def test_samples_are_never_taken_for_absent_labels(store: Store) -> None:
+    spec = store(y=np.zeros((3, 2)))
+    assert load(f"{spec}:y").y is None
+    with pytest.raises(ShapeError, match="y has shape"):
+        load(f"{spec}:y,y")
+
+
 def test_a_limit_takes_the_first_samples(store: Store) -> None:
     x = np.arange(10.0).reshape(5, 2)
     spec = store(x=x, y=np.arange(5))
