@@ -149,9 +149,9 @@ def _pool_first(graph: Graph) -> Graph:
     """max_pool(relu(z)) = relu(max_pool(z)); an activation with other readers stays for them."""
     for pool in graph.nodes:
         is_max = pool.operator == "max_pool" or (pool.operator == "global_pool" and pool.attributes["function"] == "max")
-        source = graph.by_name[pool.sources[0]] if is_max else pool
-        if source.operator != "activation" or not plain(pool):
+        if not is_max or not plain(pool) or graph.by_name[pool.sources[0]].operator != "activation":
             continue
+        source = graph.by_name[pool.sources[0]]
         name = fresh(graph, f"{source.name}.pooled") if len(graph.consumers[source.name]) > 1 else source.name
         moved = replace(pool, inputs=source.inputs)
         activation = replace(source, name=name, inputs=(Edge(pool.name),))

@@ -1,0 +1,152 @@
+"""Activations become neurons; what a spike stands for (its threshold) moves into the weights that read it."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from .._check import UnsupportedError
+from ..networks.graph import Edge, Graph, Node, make_node
+from ..networks.shape_rules import Shape
+from .rewrite import SYNAPSES, fresh, plain, rebuilt, rewired, with_arrays
+
+PASSES_SCALE = ("sum_pool", "average_pool", "global_pool", "pad", "flatten", "reshape", "transpose")
+
+
+def require_convertible(graph: Graph) -> None:
+    """Raise one UnsupportedError that lists every operator that rate-coded spikes cannot pass."""
+    problems = [
+        f"{node.name} ({node.operator}): {reason}" for node in graph.nodes for reason in [_objection(graph, node)] if reason
+    ]
+    if problems:
+        raise UnsupportedError(f"cannot convert {len(problems)} operator{'s' * (len(problems) > 1)}", problems)
+    if not graph.of_operator("activation"):
+        raise UnsupportedError(
+            "nothing to convert", ["the network has no ReLU that could become a spiking neuron (remedy: retrain with ReLU)"]
+        )
+
+
+def _objection(graph: Graph, node: Node) -> str:
+    if node.operator == "multiply":
+        return "a product of two rates: replace it by a convolution or a constant factor"
+    maximum = node.operator == "max_pool" or (node.operator == "global_pool" and node.attributes["function"] == "max")
+    if maximum and any(_carries_rates(graph, source) for source in node.sources):
+        return "the maximum of rates is not known at a step: put it directly after a ReLU, or use average pooling"
+    return ""
+
+
+def _carries_rates(graph: Graph, name: str) -> bool:
+    node = graph.by_name[name]
+    if node.operator == "activation":
+        return True
+    passes = node.operator in (*PASSES_SCALE, "concat", "add", "max_pool")
+    return passes and any(_carries_rates(graph, source) for source in node.sources)
+
+
+def spiking(graph: Graph, thresholds: Mapping[str, np.ndarray], code: str) -> Graph:
+    """The analog Graph with every activation replaced by integrate-and-fire neurons.
+
+    A neuron starts at half its threshold, fires at v >= theta and resets by subtraction; its spike stands for theta.
+    Source: Bu et al. 2022 (arXiv 2303.04347) for the start at theta / 2.
+    """
+    nodes: list[Node] = list(graph.nodes)
+    for node in graph.of_operator("activation"):
+        theta = np.asarray(thresholds[node.name], dtype=np.float32)
+        neuron = make_node(
+            node.name,
+            "neuron",
+            node.inputs,
+            arrays={"threshold": theta, "initial": theta / 2, "bias": np.zeros_like(theta)},
+            code=code,
+            test=">=",
+            reset="subtract",
+        )
+        amplitude = fresh(graph, f"{node.name}.amplitude")
+        nodes = rewired([neuron if n.name == node.name else n for n in nodes], node.name, amplitude)
+        nodes.append(make_node(amplitude, "scale", [Edge(node.name)], arrays={"factor": theta}))
+    return absorbed(rebuilt(graph, nodes))
+
+
+def absorbed(graph: Graph) -> Graph:
+    """Move scales forward into the weights that read them, until none can move."""
+    after: Graph | None = graph
+    while after is not None:
+        graph, after = after, _one_move(after)
+    return graph
+
+
+def _one_move(graph: Graph) -> Graph | None:
+    for node in graph.nodes:
+        if node.operator == "concat":
+            moved = _past_concat(graph, node)
+        elif node.operator in (*SYNAPSES, *PASSES_SCALE) and _movable(graph.by_name[node.sources[0]]):
+            moved = _past(graph, graph.by_name[node.sources[0]], node)
+        else:
+            moved = None
+        if moved is not None:
+            return moved
+    return None
+
+
+def _movable(node: Node) -> bool:
+    return node.operator == "scale" and "shift" not in node.arrays and plain(node)
+
+
+def _past(graph: Graph, scale: Node, reader: Node) -> Graph | None:
+    """Let ``reader`` read what the scale reads; its weights take the factor, or a scale after it does."""
+    factor, shape = scale.arrays["factor"], graph.shapes[scale.name]
+    if not plain(reader) or reader.attributes.get("value"):
+        return None
+    if reader.operator in SYNAPSES:
+        weight = _scaled_weight(reader, factor, shape)
+        if weight is None:
+            return None
+        new = with_arrays(replace(reader, inputs=scale.inputs), weight=weight)
+        return rebuilt(graph, [new if n.name == reader.name else n for n in graph.nodes])
+    after = _factor_after(reader, factor, shape, graph.shapes[reader.name])
+    if after is None:
+        return None
+    moved = make_node(fresh(graph, f"{reader.name}.amplitude"), "scale", [reader.name], arrays={"factor": after})
+    nodes = rewired([n for n in graph.nodes if n.name != reader.name], reader.name, moved.name)
+    return rebuilt(graph, [*nodes, replace(reader, inputs=scale.inputs), moved])
+
+
+def _scaled_weight(reader: Node, factor: np.ndarray, shape: Shape) -> np.ndarray | None:
+    """W[o, i] * factor[i], or None where the factor is not constant over a channel."""
+    weight = reader.arrays["weight"].astype(np.float64)
+    if factor.ndim == 0:
+        return np.asarray(weight * factor)
+    if reader.operator == "linear":
+        return np.asarray(weight * factor) if len(shape) == 1 else None
+    if factor.ndim > 1:
+        return None
+    groups = reader.attributes["groups"]
+    by_group = np.repeat(factor.reshape(groups, -1), weight.shape[0] // groups, 0)  # (out, in / groups)
+    return np.asarray(weight * by_group.reshape(*by_group.shape, *([1] * (weight.ndim - 2))))
+
+
+def _factor_after(reader: Node, factor: np.ndarray, shape: Shape, new_shape: Shape) -> np.ndarray | None:
+    """The factor in the shape that the reader gives, or None where it does not commute with the reader."""
+    if factor.ndim == 0:
+        return factor
+    if reader.operator in ("flatten", "reshape", "transpose"):
+        whole = np.broadcast_to(factor.reshape(-1, *([1] * (len(shape) - 1))) if factor.ndim == 1 else factor, shape)
+        order = reader.attributes.get("permutation")
+        return whole.transpose(order) if order else whole.reshape(new_shape)
+    if factor.ndim > 1:
+        return None
+    if reader.operator == "pad":
+        return np.pad(factor, (reader.attributes["before"][0], reader.attributes["after"][0]), constant_values=1.0)
+    return factor
+
+
+def _past_concat(graph: Graph, concat: Node) -> Graph | None:
+    """A concat of scaled channels is a scale of concatenated channels."""
+    scales = [graph.by_name[name] for name in concat.sources]
+    if concat.attributes["axis"] != 0 or not plain(concat) or not all(_movable(s) and s.arrays["factor"].ndim < 2 for s in scales):
+        return None
+    factors = [np.broadcast_to(s.arrays["factor"], graph.shapes[s.name][:1]) for s in scales]
+    name = fresh(graph, f"{concat.name}.amplitude")
+    moved = make_node(name, "scale", [concat.name], arrays={"factor": np.concatenate(factors)})
+    nodes = rewired([n for n in graph.nodes if n.name != concat.name], concat.name, name)
+    return rebuilt(graph, [*nodes, replace(concat, inputs=tuple(s.inputs[0] for s in scales)), moved])

@@ -1,0 +1,105 @@
+"""What the activations of a network look like on the calibration data: one histogram a channel."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .._check import RangeError, SpikeportError
+from ..networks.graph import Graph, Node
+from ..networks.run import Engine
+
+BINS = 2048
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Positive activations a of one node, by channel (by unit after a linear layer).
+
+    maximum: (channels,), 0 where a channel never was active.  counts: (channels, BINS) over (0, maximum];
+    bin b is centred on (b + 1/2) / BINS * maximum.  total: values seen a channel, zeros included.
+    """
+
+    maximum: np.ndarray
+    counts: np.ndarray
+    total: int
+
+    def percentile(self, percent: float) -> np.ndarray:
+        """The value that ``percent`` % of all values of a channel, zeros included, do not exceed: (channels,)."""
+        zeros = self.total - self.counts.sum(1, keepdims=True)
+        reached = zeros + np.cumsum(self.counts, 1) >= percent / 100 * self.total - 1e-9
+        edge = (np.argmax(reached, 1) + 1) / BINS
+        return np.asarray(np.where(reached.any(1), edge, 1.0) * self.maximum)
+
+    def mean(self) -> np.ndarray:
+        """The mean of all values of a channel, zeros included: (channels,)."""
+        centres = (np.arange(BINS) + 0.5) / BINS
+        return np.asarray(self.counts @ centres * self.maximum / max(self.total, 1))
+
+
+def activation_histograms(graph: Graph, x: np.ndarray) -> Mapping[str, Histogram]:
+    """Histograms of every activation node of ``graph`` over x (n, *features).
+
+    Raises RangeError for a value that is not finite, SpikeportError for an empty x.
+    """
+    if len(x) == 0:
+        raise SpikeportError("there is no calibration data; give at least one sample")
+    nodes = graph.of_operator("activation")
+    maxima = {node.name: torch.zeros(channels(graph, node)) for node in nodes}
+
+    def widen(name: str, values: Tensor) -> None:
+        maxima[name] = torch.maximum(maxima[name], by_channel(values).amax(1))
+
+    watch(graph, x, widen)
+    bad = [name for name, maximum in maxima.items() if not torch.isfinite(maximum).all()]
+    if bad:
+        raise RangeError(f"activations of {bad} are not finite on the calibration data; check its scale")
+    counts = {name: torch.zeros(len(maximum), BINS) for name, maximum in maxima.items()}
+
+    def count(name: str, values: Tensor) -> None:
+        counts[name] += _counted(by_channel(values), maxima[name])
+
+    watch(graph, x, count)
+    return {
+        node.name: Histogram(
+            maxima[node.name].double().numpy(),
+            counts[node.name].double().numpy(),
+            len(x) * int(np.prod(graph.shapes[node.name])) // channels(graph, node),
+        )
+        for node in nodes
+    }
+
+
+def _counted(values: Tensor, maximum: Tensor) -> Tensor:
+    """Counts (channels, BINS) of the positive values (channels, n)."""
+    scale = torch.where(maximum > 0, BINS / maximum, torch.zeros_like(maximum)).unsqueeze(1)
+    bins = (values * scale).ceil().sub_(1).clamp_(-1, BINS - 1).long() + 1  # 0 holds what is not positive
+    offsets = torch.arange(len(maximum)).unsqueeze(1) * (BINS + 1)
+    flat = torch.bincount((bins + offsets).flatten(), minlength=len(maximum) * (BINS + 1))
+    return flat.reshape(len(maximum), BINS + 1)[:, 1:].float()
+
+
+def channels(graph: Graph, node: Node) -> int:
+    """Channels of a node's value, or its units where it has no other axis."""
+    return graph.shapes[node.name][0]
+
+
+def by_channel(values: Tensor) -> Tensor:
+    """(rows, batch, channels, *spatial) -> (channels, everything else)."""
+    return values.movedim(2, 0).reshape(values.shape[2], -1)
+
+
+def watch(graph: Graph, x: np.ndarray, see: Callable[[str, Tensor], None]) -> None:
+    """Run the analog network over x and show ``see`` the value of each activation node."""
+    wanted = {node.name for node in graph.of_operator("activation")}
+    engine = Engine(graph, max_steps=1)
+
+    def observe(name: str, values: Tensor) -> None:
+        if name in wanted:
+            see(name, values)
+
+    for first in range(0, len(x), BATCH):
+        engine.start(torch.from_numpy(np.ascontiguousarray(x[first : first + BATCH])), observe)
