@@ -15,13 +15,17 @@ _one_at_a_time = Lock()  # one of numba's thread pools dies when two threads ent
 
 
 def _threads_survive() -> bool:
-    """Threads of the compiled kernel do not survive a fork: a child would hang or die in it."""
+    """Threads of the compiled kernel do not survive a fork: a child would hang or die in it.
+
+    torch shares them (one OpenMP library), so the child gives torch a single thread too.
+    """
     if not _started_in:
         _started_in.append(os.getpid())
     if _started_in[0] == os.getpid():
         return True
+    torch.set_num_threads(1)
     warnings.warn(
-        "this process was forked after a spikeport kernel ran; it uses the slower reference kernel "
+        "this process was forked after a spikeport kernel ran; it uses the slower reference kernel on one thread "
         "(start processes with the 'spawn' method to keep the fast one)",
         RuntimeWarning,
         stacklevel=4,
@@ -52,8 +56,9 @@ def _fire_compiled(current: Tensor, membrane: Tensor, count: Tensor, neuron: Neu
 
     from . import cpu
 
+    threads = torch.get_num_threads()
     with _one_at_a_time:
-        numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
+        numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
         cpu.fire_float32(
             current.numpy(),
             len(spikes),
@@ -68,3 +73,5 @@ def _fire_compiled(current: Tensor, membrane: Tensor, count: Tensor, neuron: Neu
             np.float32(neuron.levels),
             spikes.numpy(),
         )
+    if torch.get_num_threads() != threads:  # numba sets the number of the OpenMP library that torch shares
+        torch.set_num_threads(threads)
