@@ -1,1 +1,64 @@
-"""Deciding early: confidence, exit rules and the engine that runs them."""
+"""Confidence, exit rules, their calibration and the early-exit engine; all of it sees tensors only."""
+
+from .calibrate import OperatingPoint, calibrate_confidence, confidence_candidates, pareto_front
+from .engine import StepEngine
+from .exit import ExitRun, iterate_decisions, run_with_exit
+from .fixed import cumulative_outputs, run_fixed
+from .metrics import (
+    Estimate,
+    Interval,
+    accuracy,
+    accuracy_by_step,
+    accuracy_interval,
+    mean_interval,
+    paired_difference_interval,
+    percentile_steps,
+    smallest_fixed_steps_of_equal_accuracy,
+    speedup_steps,
+    steps_within,
+)
+from .oracle import Oracle, oracle
+from .rules import Decision, Decisions, DynamicConfidence, ExitRule, FixedSteps, decide
+from .scores import Margin, MaxSoftmax, NormalisedEntropy, Score
+from .sweep import ExitCurve, correct_by_step, exit_curve
+from .timing import interleaved_medians
+
+__all__ = [
+    "Decision",
+    "Decisions",
+    "DynamicConfidence",
+    "Estimate",
+    "ExitCurve",
+    "ExitRule",
+    "ExitRun",
+    "FixedSteps",
+    "Interval",
+    "Margin",
+    "MaxSoftmax",
+    "NormalisedEntropy",
+    "OperatingPoint",
+    "Oracle",
+    "Score",
+    "StepEngine",
+    "accuracy",
+    "accuracy_by_step",
+    "accuracy_interval",
+    "calibrate_confidence",
+    "confidence_candidates",
+    "correct_by_step",
+    "cumulative_outputs",
+    "decide",
+    "exit_curve",
+    "interleaved_medians",
+    "iterate_decisions",
+    "mean_interval",
+    "oracle",
+    "paired_difference_interval",
+    "pareto_front",
+    "percentile_steps",
+    "run_fixed",
+    "run_with_exit",
+    "smallest_fixed_steps_of_equal_accuracy",
+    "speedup_steps",
+    "steps_within",
+]

@@ -1,0 +1,193 @@
+"""Run a network with early exit: decided samples leave the batch, waiting ones take their places.
+
+The batch is handled as servers of language models do (continuous batching): after each chunk of
+steps the state of the undecided samples is kept, fresh samples join them, and all go on together,
+each at its own age.  Which samples share a batch never changes a decision.
+
+When an exchange pays.  A decided sample that stays costs the computing of its place; an exchange
+costs the copying of everyone's state.  So places may idle until their steps, with those of the next
+chunk, reach the price of the exchange: then all the idling ever costs is about what the exchanges
+cost, and neither can be much more than the best plan would have paid (the rent-or-buy argument).
+Where samples of one age end together the batch is replaced as a whole, without any copying; so a
+run in which nobody leaves early costs what a run without early exit does.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Generic, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+
+from .._check import RangeError
+from .checks import require_engine, require_output_block, require_samples, require_window
+from .engine import StepEngine
+from .rules import Decision, ExitRule, answer
+
+__all__ = ["EXCHANGE_COST", "ExitRun", "iterate_decisions", "run_with_exit"]
+
+State = TypeVar("State")
+
+EXCHANGE_COST = 1.0
+"""Price of an exchange in steps of the whole batch.
+
+An estimate: select and join read and write all membranes twice, where a step reads and writes them
+once and computes the synapses; small networks pay about as much again in calls.
+"""
+
+
+class ExitRun(NamedTuple):
+    """Decisions of N samples in the order of the input.
+
+    label, steps: int64 (N,), steps counted from 1.  confidence: float64 (N,).
+    steps_computed: int64 (N,), every step that the engine computed for the sample: up to its
+    decision, the rest of that chunk, and while its place was idle.  Unlike the other three it
+    depends on batch and chunk, and it can exceed the window by less than a chunk.
+    """
+
+    label: Tensor
+    steps: Tensor
+    confidence: Tensor
+    steps_computed: Tensor
+
+
+def run_with_exit(
+    engine: StepEngine[State],
+    x: Tensor,
+    rule: ExitRule,
+    *,
+    batch_size: int = 64,
+    exchange_cost: float = EXCHANGE_COST,
+    progress: Callable[[int, int], None] | None = None,
+) -> ExitRun:
+    """Decide every sample of x (N, *features) as early as the rule allows, after ``engine.max_steps`` at the latest.
+
+    batch_size: places in the batch.  exchange_cost: price of removing and adding samples, in steps
+    of the whole batch; 0 exchanges at every chance, infinity only when the whole batch is done.
+    progress: called with (samples decided, N) after each chunk.
+    Raises ShapeError for an empty x or a misshapen output, RangeError for a batch_size below 1, for
+    a rule that cannot stop within max_steps, and for NaN in the output.
+    """
+    run = _Run(engine, x, rule, batch_size, exchange_cost)
+    while run.undecided:
+        run.advance()
+        if progress is not None:
+            progress(len(x) - run.undecided, len(x))
+    return ExitRun(run.label, run.steps, run.confidence, run.steps_computed)
+
+
+def iterate_decisions(
+    engine: StepEngine[State],
+    x: Tensor,
+    rule: ExitRule,
+    *,
+    batch_size: int = 64,
+    exchange_cost: float = EXCHANGE_COST,
+) -> Iterator[tuple[int, Decision]]:
+    """Yield (position in x, decision) as samples decide, the surest first; the rest is as for ``run_with_exit``."""
+    run = _Run(engine, x, rule, batch_size, exchange_cost)
+    return _decisions(run)
+
+
+def _decisions(run: "_Run[State]") -> Iterator[tuple[int, Decision]]:
+    while run.undecided:
+        for i in run.advance().tolist():
+            yield i, Decision(int(run.label[i]), int(run.steps[i]), float(run.confidence[i]))
+
+
+class _Run(Generic[State]):
+    """The places of the batch (``sample``, ``age``, ``live``, ``state``), the queue (``queued``) and the results."""
+
+    state: State
+
+    def __init__(
+        self, engine: StepEngine[State], x: Tensor, rule: ExitRule, batch_size: int, exchange_cost: float
+    ) -> None:
+        require_engine(engine)
+        require_samples(x, batch_size)
+        require_window(str(rule), rule.min_steps, engine.max_steps)
+        if math.isnan(exchange_cost) or exchange_cost < 0:
+            raise RangeError(f"exchange_cost is {exchange_cost}, but a cost in steps is at least 0.")
+        self.engine, self.x, self.rule = engine, x, rule
+        self.batch_size, self.exchange_cost = batch_size, exchange_cost
+        self.label = torch.zeros(len(x), dtype=torch.int64)
+        self.steps = torch.zeros(len(x), dtype=torch.int64)
+        self.confidence = torch.zeros(len(x), dtype=torch.float64)
+        self.steps_computed = torch.zeros(len(x), dtype=torch.int64)
+        self.undecided = len(x)
+        self.queued = 0
+        self._fill()
+
+    def advance(self) -> Tensor:
+        """Make room if it pays, compute one chunk, and return the positions of the samples that decided."""
+        self._exchange()
+        steps = self._next_steps()
+        with torch.no_grad():
+            output, self.state = self.engine.advance(self.block, self.state, steps)
+        require_output_block(output, steps, len(self.sample))
+        self.idle_steps += steps * int((~self.live).sum())
+        self.steps_computed[self.sample] += steps
+        decided = self._decide(output, steps)
+        self.age += steps
+        return decided
+
+    def _decide(self, output: Tensor, steps: int) -> Tensor:
+        place = self.live.nonzero().squeeze(1)
+        age = self.age[place]
+        if len(place) < len(self.live):
+            output = output[:, place.to(output.device)]
+        last = self.engine.max_steps - 1 - age
+        entry = torch.arange(steps)[:, None]
+        if bool((last < steps - 1).any()):  # what an engine computes past the end means nothing, not even NaN
+            output = output.masked_fill((entry > last).unsqueeze(2).to(output.device), 0.0)
+        stops = self.rule.stops(output, age.to(output.device)).cpu() | (entry == last)
+        who = stops.any(0).nonzero().squeeze(1)
+        at = stops[:, who].byte().argmax(0)
+        label, steps_here, confidence = answer(self.rule, output, at.to(output.device), who.to(output.device))
+        sample = self.sample[place[who]]
+        self.label[sample] = label.cpu()
+        self.steps[sample] = age[who] + steps_here.cpu()
+        self.confidence[sample] = confidence.cpu().double()
+        self.live[place[who]] = False
+        self.undecided -= len(who)
+        return sample
+
+    def _next_steps(self) -> int:
+        return min(self.engine.chunk, self.engine.max_steps - int(self.age[self.live].min()))
+
+    def _exchange(self) -> None:
+        if not bool(self.live.any()):
+            self._fill()
+        elif self.engine.can_refill and self._exchange_pays():
+            self._refill()
+
+    def _exchange_pays(self) -> bool:
+        free = int((~self.live).sum())
+        if free == 0:
+            return False
+        if int(self.age.max()) >= self.engine.max_steps:  # no place is ever run far past the window
+            return True
+        return self.idle_steps + free * self._next_steps() >= self.exchange_cost * len(self.live)
+
+    def _fill(self) -> None:
+        self._settle(self._take(self.batch_size))
+        self.state = self.engine.start(self.block)
+
+    def _refill(self) -> None:
+        keep = self.live.nonzero().squeeze(1)
+        state = self.engine.select(self.state, keep.to(self.x.device))
+        age, fresh = self.age[keep], self._take(self.batch_size - len(keep))
+        self._settle(torch.cat([self.sample[keep], fresh]))
+        self.age[: len(keep)] = age
+        self.state = self.engine.join(state, self.engine.start(self.block[len(keep) :])) if len(fresh) else state
+
+    def _take(self, count: int) -> Tensor:
+        first, self.queued = self.queued, min(self.queued + count, len(self.x))
+        return torch.arange(first, self.queued)
+
+    def _settle(self, sample: Tensor) -> None:
+        self.sample = sample
+        self.block = self.x[sample.to(self.x.device)]
+        self.age = torch.zeros(len(sample), dtype=torch.int64)
+        self.live = torch.ones(len(sample), dtype=torch.bool)
+        self.idle_steps = 0
