@@ -4,7 +4,10 @@ A message says what came, what was wanted and what to do.  Each class carries th
 the command line ends with.
 """
 
+import sys
 from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
 
 __all__ = [
     "AccuracyGateMissed",
@@ -16,6 +19,7 @@ __all__ = [
     "UnsupportedError",
     "WorkerCrashed",
     "WorkerTimeout",
+    "call_named",
     "require_in_range",
     "require_shape",
 ]
@@ -84,3 +88,28 @@ def require_shape(name: str, shape: Sequence[int], wanted: Sequence[int], *, rem
     """Raise ShapeError unless ``shape`` equals ``wanted``."""
     if tuple(shape) != tuple(wanted):
         raise ShapeError(f"{name} has shape {tuple(shape)}, but {tuple(wanted)} was wanted. {remedy}".strip())
+
+
+def call_named(spec: str, returns: str) -> object:
+    """Call the function that ``package.module:function`` names, without arguments, and return what it returns.
+
+    The module may also lie in the working folder, as with ``python -m``.  This runs the user's code: ask for trust
+    before.  returns: what the function should return, for the message.
+    Raises SpikeportError where the function cannot be imported or fails, whatever it raises.
+    """
+    module, _, function = spec.partition(":")
+    here = str(Path.cwd())
+    added = here not in sys.path
+    if added:
+        sys.path.append(here)
+    try:
+        result: object = getattr(import_module(module), function)()
+    except (Exception, SystemExit) as error:
+        raise SpikeportError(
+            f"{spec} failed with {type(error).__name__}: {error}; it must be importable from here and, "
+            f"called without arguments, return {returns}."
+        ) from error
+    finally:
+        if added and here in sys.path:
+            sys.path.remove(here)
+    return result

@@ -70,7 +70,7 @@ def _export(module: nn.Module, example: Tensor, name: str) -> ExportedProgram:
     if not isinstance(output, Tensor):
         raise UnsupportedError(f"{name} must return one tensor, but it returns {type(output).__name__}")
     try:
-        with _quiet():
+        with quiet():
             return torch.export.export(module, (example,)).run_decompositions({})
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -81,7 +81,7 @@ def _export(module: nn.Module, example: Tensor, name: str) -> ExportedProgram:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep torch.export's own deprecation warnings and graph dumps off the screen; errors still come through."""
     level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)

@@ -1,7 +1,6 @@
 """The data that a command line names: ``digits``, ``file.npz[:xname,yname]`` or ``package.module:function``."""
 
 import re
-import sys
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
-from .._check import BackendUnavailable, RangeError, SpikeportError
+from .._check import BackendUnavailable, RangeError, SpikeportError, call_named
 from .arrays import read_labels, read_samples
 from .dataset import Dataset
 from .hashes import content_hashes
@@ -22,7 +21,7 @@ Part = Literal["calibration", "evaluation"]
 
 _DIGITS_CALIBRATION = 1437  # of 1,797: four fifths
 _NPZ = re.compile(r"(?P<path>.+\.npz)(?::(?P<names>.*))?", re.IGNORECASE | re.DOTALL)
-_FUNCTION = re.compile(r"(?P<module>[^\W\d]\w*(?:\.[^\W\d]\w*)*):(?P<function>[^\W\d]\w*)")
+_FUNCTION = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 
 class _Raw(NamedTuple):
@@ -81,13 +80,13 @@ def _raw(spec: str, part: Part, allow_code: bool, max_bytes: int) -> _Raw:
         return _digits(part)
     if npz := _NPZ.fullmatch(spec):
         return _npz(Path(npz["path"]), npz["names"], max_bytes)
-    if function := _FUNCTION.fullmatch(spec):
+    if _FUNCTION.fullmatch(spec):
         if not allow_code:
             raise SpikeportError(
                 f"{spec} names a Python function, and calling it runs its code; pass --allow-code if you trust it, "
                 f"or store the arrays x and y in an .npz file, which needs no trust."
             )
-        return _call(spec, function["module"], function["function"])
+        return _call(spec)
     raise SpikeportError(
         f"{spec!r} names no data; give digits, file.npz[:xname,yname], or package.module:function with --allow-code."
     )
@@ -116,21 +115,7 @@ def _npz(path: Path, names: str | None, max_bytes: int) -> _Raw:
     return _Raw(arrays[given[0]], y, f"{path.name}:{','.join(arrays)}")
 
 
-def _call(spec: str, module: str, function: str) -> _Raw:
-    """Call the user's function, which may lie in the working folder, as with ``python -m``."""
-    here = str(Path.cwd())
-    added = here not in sys.path
-    if added:
-        sys.path.append(here)
-    try:
-        result = getattr(import_module(module), function)()
-    except Exception as error:  # the user's code may raise anything
-        raise SpikeportError(
-            f"{spec} failed with {type(error).__name__}: {error}; it must be importable from here and, "
-            f"called without arguments, return x or (x, y)."
-        ) from error
-    finally:
-        if added and here in sys.path:
-            sys.path.remove(here)
+def _call(spec: str) -> _Raw:
+    result = call_named(spec, "x or (x, y)")
     x, y = result if isinstance(result, tuple) and len(result) == 2 else (result, None)
     return _Raw(x, y, spec)
