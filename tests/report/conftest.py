@@ -1,0 +1,129 @@
+"""Made-up reports with the shape of real ones."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+
+def _layer(at: int, number: int, steps: int) -> dict[str, Any]:
+    return {
+        "name": f"features.{at}.conv",
+        "source": "conv2d + batch_norm + relu",
+        "became": "conv2d + integrate-and-fire",
+        "neurons": 4096 // (1 + at % 7),
+        "threshold": {"min": 0.31 + 0.01 * at, "mean": 1.02 + 0.02 * at, "max": 2.66 + 0.03 * at},
+        "rate_correlation": 0.998 - 0.2 * (at / number) ** 2,
+        "rate_error": 0.004 + 0.03 * at / number,
+        "dead_fraction": 0.03 + 0.05 * math.sin(at) ** 2,
+        "saturated_fraction": 0.002 * (at % 5),
+        "spikes_per_sample": 1834.25 * steps / (1 + at % 7),
+        "accumulates_per_sample": 0.0 if at == 0 else 152340.5 * steps / (1 + at % 3),
+        "multiply_accumulates_per_sample": 442368.0 if at == 0 else 0.0,
+    }
+
+
+def _accuracy(steps: int) -> list[float]:
+    return [0.974 - 0.86 * math.exp(-t / 2.6) for t in range(steps)]
+
+
+def _convert(steps: int, layers: int) -> dict[str, Any]:
+    accuracy = _accuracy(steps)
+    return {
+        "model": "mnist_cnn.onnx",
+        "source_sha256": "9f2c41c0" * 8,
+        "method": "mse",
+        "method_reason": "It loses the least on the samples to choose by: 0.3 points at T = 32.",
+        "candidates": [
+            {"method": "percentile", "accuracy_at_timesteps": 0.9653, "note": "99.9 % of the activations"},
+            {"method": "mse", "accuracy_at_timesteps": 0.9722, "note": "bias corrected"},
+            {"method": "ltb", "accuracy_at_timesteps": None, "note": "did not converge: too few samples"},
+        ],
+        "spikes": "binary",
+        "timesteps": steps,
+        "seed": 0,
+        "n_fit": 1005,
+        "n_choose": 216,
+        "n_exit": 216,
+        "ann_output_max_error": 3.5762787e-07,
+        "unsupported": [],
+        "notes": ["A softmax at the end was removed: the network returns logits."],
+        "files": {"network.safetensors": "1b" * 32, "exit_calibration.npz": "2c" * 32},
+        "layers": [_layer(at, layers, steps) for at in range(layers)],
+        "n": 216,
+        "ann_accuracy": 0.9768518518518519,
+        "accuracy_by_step": accuracy,
+        "accuracy_ci95_by_step": [[max(0.0, a - 0.025), min(1.0, a + 0.02)] for a in accuracy],
+        "steps_within": {"1.0": min(12, steps), "0.5": min(17, steps), "0.1": None},
+    }
+
+
+def _evaluate(steps: int) -> dict[str, Any]:
+    accuracy = _accuracy(steps)
+    spikes = [311.5 * t for t in range(1, steps + 1)]
+    operations = [48211.75 * t for t in range(1, steps + 1)]
+    counts = [round(360 * 0.42 * 0.58**t) for t in range(steps)]
+    counts[-1] += 360 - sum(counts)
+    mean = sum(t * c for t, c in enumerate(counts, 1)) / 360
+    means = [1 + (steps - 1) * (k / 12) ** 2 for k in range(13)]
+    confidence = [[m, 0.974 - 0.86 * math.exp(-(m - 1) * 1.5), 48211.75 * m] for m in means]
+    return {
+        "data": "digits",
+        "n": 360,
+        "seed": 0,
+        "timesteps": steps,
+        "labels": "true",
+        "ann_accuracy": 0.9777777777777777,
+        "accuracy_by_step": accuracy,
+        "spikes_per_sample_by_step": spikes,
+        "synaptic_operations_by_step": operations,
+        "multiply_accumulates_per_sample": 36864.0,
+        "early_exit": {
+            "policy": "confidence",
+            "threshold": 0.8731234567,
+            "divisor": 2.5,
+            "accuracy": 0.9722222222222222,
+            "accuracy_ci95": [0.9527777777777777, 0.9888888888888889],
+            "mean_steps": mean,
+            "mean_steps_computed": mean + 0.9,
+            "p95_steps": float(min(7, steps)),
+            "spikes_per_sample": 311.5 * mean,
+            "synaptic_operations_per_sample": 48211.75 * mean,
+            "smallest_fixed_steps_of_equal_accuracy": min(11, steps),
+            "speedup_steps": 4.583333,
+            "speedup_steps_ci95": [4.21, 4.97],
+            "speedup_wall": 3.4142,
+            "wall_seconds": 0.0213,
+            "fixed_wall_seconds": 0.0727,
+            "timing_n": 360,
+        },
+        "oracle": {"accuracy": 0.9861111111111112, "mean_steps": 1.71, "mean_steps_never_correct_charged_full": 2.13},
+        "figures": {
+            "exit_step_histogram": counts,
+            "pareto": {
+                "fixed": [[t, accuracy[t - 1], operations[t - 1]] for t in range(1, steps + 1)],
+                "confidence": confidence,
+                "oracle": [1.71, 0.9861111111111112],
+            },
+            "raster": {
+                "layer": "features.0.conv",
+                "units": 24,
+                "steps": steps,
+                "times": [[t for t in range(1, steps + 1) if (t * (1 + u % 9) + u) % 7 < u % 4] for u in range(24)],
+            },
+        },
+    }
+
+
+@pytest.fixture
+def make_report() -> Callable[..., dict[str, Any]]:
+    """Return a function that makes a report: ``make(steps=32, layers=6, evaluate=True)``."""
+
+    def make(steps: int = 32, layers: int = 6, *, evaluate: bool = True) -> dict[str, Any]:
+        report: dict[str, Any] = {"spikeport": "0.1.0", "convert": _convert(steps, layers)}
+        if evaluate:
+            report["evaluate"] = _evaluate(steps)
+        return report
+
+    return make
