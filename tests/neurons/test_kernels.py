@@ -7,7 +7,7 @@ import sys
 import numba
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -99,6 +99,7 @@ def test_no_input_no_spike(kind: tuple) -> None:
     assert spikes.count_nonzero() == membrane.count_nonzero() == 0
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(-8, 12), min_size=1, max_size=30), st.sampled_from([False, True]))
 def test_signed_spikes_never_take_back_more_than_was_given(quarters: list[int], strict: bool) -> None:
     neuron = NeuronArrays(torch.ones(1), torch.zeros(1), 1.0, "signed", strict, "subtract", 1)
@@ -110,6 +111,7 @@ def test_signed_spikes_never_take_back_more_than_was_given(quarters: list[int], 
     assert membrane.item() == sum(quarters) / 4 - net[-1], "what came in is in the membrane or went out"
 
 
+@settings(deadline=None)
 @given(st.floats(-2, 2, width=32), st.sampled_from(BETAS), st.sampled_from([False, True]))
 def test_a_spike_is_at_the_threshold_or_above_it(start: float, beta: float, strict: bool) -> None:
     neuron = NeuronArrays(torch.ones(1), torch.zeros(1), beta, "binary", strict, "zero", 1)
