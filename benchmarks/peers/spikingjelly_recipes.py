@@ -4,29 +4,31 @@
     $PYTHON benchmarks/peers/spikingjelly_recipes.py --model resnet20 --calibration train.npz --data test.npz \
         --timesteps 64 --limit 200 --json
 
-Runs in the environment that `environment.py` makes.  ``--model`` also takes the path of an .onnx file, handed over as
-it is.  The data are .npz files of ``x`` and ``y`` (or ``file.npz:xname,yname``).  With ``--json`` one object goes to
-stdout: peer, version, model, seed, n, n_calibration, timesteps, ann_accuracy, recipes {name: outcome}.  An outcome is
+Runs in the environment that `environment.py` makes.  ``--model`` also takes the path of an .onnx file.
+The data are .npz files of ``x`` and ``y`` (or ``file.npz:xname,yname``).  With ``--json`` one object goes to stdout:
+peer, version, model, seed, n, n_calibration, timesteps, ann_accuracy, recipes {name: outcome}.  An outcome is
 
     {"refused": message}, or
-    {"accuracy_by_step": [...], "accuracy_with_delay_by_step": [...], "delay_steps": d, "spiking_neurons": modules,
+    {"accuracy_by_step": [...], "accuracy_with_delay_by_step": [...], "delay_by_step": [...], "spiking_layers": k,
      "calibration_batches": b, "convert_seconds": s, "evaluate_seconds": s}, and beside these
     {"silent_failure": what stayed analog} where the peer gave no error and yet left activations unconverted.
 
 The accuracy at step t is that of the outputs added up from step 1 to t.  With the delay d that the peer's own helper
-estimates, it is that of the outputs added up from step d + 1 to t, and null where fewer than 4 steps would be added.
+estimates for a run of t steps, it is that of the outputs added up from step d + 1 to t.
 """
 
 import argparse
 import copy
 import json
 import os
+import re
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 os.environ.setdefault("TQDM_DISABLE", "1")
 os.environ.setdefault("LOGURU_LEVEL", "WARNING")
@@ -47,13 +49,12 @@ from spikingjelly.activation_based.neuron import BaseNode
 from torch import Tensor, fx, nn
 
 CALIBRATION_BATCH = 100
-SHORTEST_READOUT = 4  # steps; with fewer the peer's helper gives the delay up
 RELU_FUNCTIONS = {torch.relu, torch.relu_, nn.functional.relu, nn.functional.relu_, "relu", "relu_"}
 # What the peer and torch.fx raise for a network that they do not take.
 REFUSALS = (ValueError, TypeError, NotImplementedError, AttributeError, RuntimeError)
 
-Outcome = dict[str, Any]
-Recipe = RateCodingRecipe | LocalThresholdBalancingRecipe
+Outcome: TypeAlias = dict[str, Any]
+Recipe: TypeAlias = RateCodingRecipe | LocalThresholdBalancingRecipe
 
 
 class Batches:
@@ -102,8 +103,12 @@ def recipes(ltb_batches: int) -> dict[str, tuple[Callable[[Batches], Recipe], in
     }
 
 
-def attempt(network: Any, make: Callable[[Batches], Recipe], count: int | None, task: Task) -> Outcome:
+def attempt(network: nn.Module | None, make: Callable[[Batches], Recipe], count: int | None, task: Task) -> Outcome:
     """Convert by one recipe and measure the result, or say why the peer would not."""
+    if network is None:
+        return {
+            "refused": "no ONNX input: the package reads no .onnx file, and Converter.convert takes a torch.nn.Module"
+        }
     batches = Batches(task.calibration, task.seed, count)
     started = time.perf_counter()
     try:
@@ -111,22 +116,22 @@ def attempt(network: Any, make: Callable[[Batches], Recipe], count: int | None, 
         Converter(make(Batches(task.calibration[:8], task.seed))).convert(copy.deepcopy(network))
         spiking = Converter(make(batches)).convert(copy.deepcopy(network)).eval()
     except REFUSALS as error:
-        return {"refused": f"{type(error).__name__}: {error}"}
+        return {"refused": f"{type(error).__name__}: {re.sub(' at 0x[0-9a-f]+', '', str(error))}"}
     converted = time.perf_counter()
-    delay = estimate_delay_start(spiking, batches, "cpu", task.timesteps)
-    whole, late = accuracy_by_step(spiking, task, delay)
-    modules, calls, neurons = census(spiking)
+    delays = delay_by_step(spiking, batches, task.timesteps)
+    whole, late = accuracy_by_step(spiking, task, delays)
+    modules, calls, layers = census(spiking)
     outcome: Outcome = {
         "accuracy_by_step": whole,
         "accuracy_with_delay_by_step": late,
-        "delay_steps": delay,
-        "spiking_neurons": neurons,
+        "delay_by_step": delays,
+        "spiking_layers": layers,
         "calibration_batches": batches.count,
         "convert_seconds": converted - started,
         "evaluate_seconds": time.perf_counter() - converted,
     }
-    if modules or calls or not neurons:
-        left = f"{modules} ReLU modules and {calls} ReLU calls stayed analog; {neurons} layers of neurons were made"
+    if modules or calls or not layers:
+        left = f"{modules} ReLU modules and {calls} ReLU calls stayed analog; {layers} layers spike"
         outcome["silent_failure"] = left
     return outcome
 
@@ -149,22 +154,25 @@ def ann_accuracy(network: nn.Module, task: Task) -> float:
     return float((predicted == task.y).double().mean())
 
 
-def accuracy_by_step(network: nn.Module, task: Task, delay: int) -> tuple[list[float], list[float | None]]:
-    """Return the accuracy after 1 to T steps, of all outputs so far and of those after the first ``delay``."""
+def delay_by_step(network: nn.Module, batches: Batches, timesteps: int) -> list[int]:
+    """Return the steps whose output the peer's helper would leave out of a run of 1 to ``timesteps`` steps."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # it shortens the delay where few steps are left, and says so
+        return [estimate_delay_start(network, batches, "cpu", steps) for steps in range(1, timesteps + 1)]
+
+
+def accuracy_by_step(network: nn.Module, task: Task, delays: list[int]) -> tuple[list[float], list[float]]:
+    """Return the accuracy after 1 to T steps, of all outputs so far and of those that follow each run's delay."""
     right = torch.zeros(2, task.timesteps, dtype=torch.float64)
     for x, y in zip(task.x.split(task.batch), task.y.split(task.batch), strict=True):
         functional.reset_net(network)
-        total = delayed = torch.zeros(())
-        for step in range(task.timesteps):
-            output = network(x)
-            total = total + output
-            right[0, step] += (total.argmax(1) == y).sum()
-            if step >= delay:
-                delayed = delayed + output
-                right[1, step] += (delayed.argmax(1) == y).sum()
+        outputs = torch.stack([network(x) for _ in range(task.timesteps)])
+        total = outputs.double().cumsum(0)
+        skipped = torch.cat([torch.zeros_like(total[:1]), total])[delays]
+        right[0] += (total.argmax(2) == y).sum(1)
+        right[1] += ((total - skipped).argmax(2) == y).sum(1)
     whole, late = (right / len(task.y)).tolist()
-    first = delay + SHORTEST_READOUT
-    return whole, [value if step >= first else None for step, value in enumerate(late, start=1)]
+    return whole, late
 
 
 def read(spec: str, limit: int | None, seed: int | None = None) -> tuple[NDArray[Any], Tensor]:
@@ -201,12 +209,10 @@ def parse() -> argparse.Namespace:
     return options
 
 
-def load(options: argparse.Namespace) -> tuple[Any, Model]:
-    """Return what is handed to the peer, and how its samples are prepared (an .onnx file's are never looked at)."""
+def load(options: argparse.Namespace) -> tuple[nn.Module | None, Model]:
+    """Return the network (None for an .onnx file, which the peer cannot read) and how its samples are prepared."""
     if options.model.endswith(".onnx"):
-        import onnx
-
-        return onnx.load(options.model), Model(lambda _: nn.Identity(), "")
+        return None, Model(lambda _: nn.Identity(), "")
     model = MODELS[options.model]
     if options.weights is None and not model.file:
         raise SystemExit(f"{options.model} has no published weights; pass a file of them with --weights.")
@@ -232,7 +238,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         "n": len(y),
         "n_calibration": len(calibration),
         "timesteps": options.timesteps,
-        "ann_accuracy": ann_accuracy(network, task) if isinstance(network, nn.Module) else None,
+        "ann_accuracy": None if network is None else ann_accuracy(network, task),
         "recipes": {name: attempt(network, make, count, task) for name, (make, count) in chosen.items()},
     }
 
