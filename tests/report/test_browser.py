@@ -133,7 +133,7 @@ def test_nothing_overflows_the_width(show, make_report, case):
         report["evaluate"]["data"] = "d" * 300
     page = show(report).page
     page.eval_on_selector_all("details", "all => all.forEach(e => { e.open = true })")
-    for width in (320, 400, 800, 1000, 1400):
+    for width in (320, 400, 600, 800, 1000, 1400):
         page.set_viewport_size({"width": width, "height": 900})
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         assert page.evaluate(OUTSIDE, width) == [], width
