@@ -196,7 +196,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--limit", type=int, help="measure on the first so many (default: all)")
     parser.add_argument("--timesteps", type=int, default=32)
     parser.add_argument("--recipe", action="append", help="one of the recipes (default: all); may be repeated")
-    parser.add_argument("--ltb-batches", type=int, default=300, help="of 100 samples (default: %(default)s)")
+    parser.add_argument("--ltb-batches", type=int, default=1000, help="of 100 samples (default: %(default)s)")
     parser.add_argument("--batch", type=int, default=100, help="samples measured together (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
