@@ -173,11 +173,11 @@ def _opset(proto: ModelProto) -> int:
 
 def _refuse_unread_parts(proto: ModelProto) -> None:
     if proto.functions:
-        names = [f"{function.domain}.{function.name}" for function in proto.functions]
-        raise UnsupportedError("the model holds functions of its own; inline them (onnx.inliner) before", names)
+        names = ", ".join(f"{function.domain}.{function.name}" for function in proto.functions)
+        raise UnsupportedError(f"the model holds functions of its own ({names}); inline them with onnx.inliner")
     if proto.graph.sparse_initializer:
-        names = [sparse.values.name for sparse in proto.graph.sparse_initializer]
-        raise UnsupportedError("the model holds sparse tensors; save them as dense ones", names)
+        names = ", ".join(sparse.values.name for sparse in proto.graph.sparse_initializer)
+        raise UnsupportedError(f"the model holds sparse tensors ({names}); save them as dense ones")
 
 
 def _only_input(graph: GraphProto) -> ValueInfoProto:

@@ -34,7 +34,9 @@ def import_onnx(path: str | Path) -> Source:
     try:
         return _import(path)
     except UnsupportedError as error:
-        raise UnsupportedError(f"cannot convert {path.name}: {error}") if not error.problems else error from None
+        if error.problems:  # it names the file already
+            raise
+        raise UnsupportedError(f"cannot convert {path.name}: {error}") from None
     except SpikeportError as error:
         raise type(error)(f"{path}: {error}") from None
     except Exception as error:  # noqa: BLE001 - a file from anywhere can make any part of the readers fail in any way
@@ -72,7 +74,7 @@ class _Reader:
         self._tensors = {tensor.name: tensor for tensor in self._graph.initializer}
         self._builder, self._folder = Builder(batch), Folder(model.opset)
         self._items: dict[str, Item] = {model.input: self._builder.emit(model.input, "input", shape=model.shape)}
-        self._missing: dict[str, str] = {}  # tensors that could not be made, and why
+        self._missing: dict[str, str] = {}  # tensors that could not be made, and why if nobody has been told yet
 
     def read(self, end: str) -> list[Node]:
         """The nodes of the Graph whose output is the tensor ``end``."""
@@ -94,19 +96,19 @@ class _Reader:
 
     def _read_node(self, node: NodeProto) -> list[str]:
         """Take one node over; returns what is wrong with it."""
-        lost = [name for name in node.input if name in self._missing]
-        known = node.op_type in HANDLERS
-        problem = None if known else remedy(node.op_type, "")
+        lost = [self._missing[name] for name in node.input if name in self._missing]
+        problem = "; ".join(filter(None, lost)) if node.op_type in HANDLERS else remedy(node.op_type, "")
+        extra = ""
         if not lost:
             try:
                 self._items.update(self._results(node))
-                return []
+                problem, extra = "", f"it reads a second result of {_place(node)} ({node.op_type}); use the first only"
             except UnsupportedError as error:
                 problem = str(error)
             except SpikeportError as error:
                 raise type(error)(f"{_place(node)} ({node.op_type}): {error}") from None
-        self._missing.update({name: node.op_type for name in node.output if name not in self._items})
-        return [] if problem is None else [f"{_place(node)} ({node.op_type}: {problem})"]
+        self._missing.update({name: extra for name in node.output if name and name not in self._items})
+        return [f"{_place(node)} ({node.op_type}: {problem})"] if problem else []
 
     def _results(self, node: NodeProto) -> Iterator[tuple[str, Item]]:
         inputs = [self._item(name) if name else None for name in node.input]
@@ -134,7 +136,7 @@ class _Reader:
     def _item(self, name: str) -> Item:
         if name not in self._items:
             if name in self._missing:
-                raise UnsupportedError(f"{name} is an output of {self._missing[name]} that is not covered")
+                raise UnsupportedError(f"the output {name} is no result of the network; {self._missing[name]}")
             if name not in self._tensors:
                 raise CorruptFileError(f"nothing computes {name}")
             self._items[name] = read_tensor(self._tensors[name])
