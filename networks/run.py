@@ -110,10 +110,10 @@ class Engine:
         }
         return NetworkState(nodes, edges, {})
 
-    def _initial(self, node: Node, batch: int) -> tuple[Tensor, ...]:
+    def _initial(self, node: Node, batch: int, tensors: Mapping[str, Tensor] | None = None) -> tuple[Tensor, ...]:
         shape = self.graph.shapes[node.name]
         if node.operator == "neuron":
-            tensors = self._tensors[node.name]
+            tensors = self._tensors[node.name] if tensors is None else tensors
             spread = reference.neuron_arrays(node.attributes, {**tensors, "bias": tensors["initial"]}, shape).bias
             membrane = spread.expand(batch, -1).contiguous()
             return (membrane, torch.zeros_like(membrane)) if node.attributes["code"] == "signed" else (membrane,)
@@ -254,6 +254,14 @@ class Engine:
         if node.operator == "neuron":
             return reference.neuron_scan(self._neurons[node.name], x, steps, state)
         return _SCANS[node.operator](node.attributes, self._tensors[node.name], _spread(x, steps), state)
+
+    def neuron_sequence(self, node: Node, x: Tensor, steps: int) -> Tensor:
+        """Spikes (steps, batch, *features) of a fresh neuron node, which may have other arrays than the graph's own."""
+        shape = self.graph.shapes[node.name]
+        tensors = {key: torch.tensor(array, dtype=self.dtype) for key, array in node.arrays.items()}
+        return reference.neuron_scan(
+            reference.neuron_arrays(node.attributes, tensors, shape), x, steps, self._initial(node, x.shape[1], tensors)
+        )[0]
 
     def _check_input(self, x: Tensor, shape: torch.Size) -> None:
         wanted = self.graph.shapes[self.graph.input.name]

@@ -71,11 +71,11 @@ def linear(attributes: Attributes, arrays: Arrays, shapes: Sequence[Shape]) -> S
 def _window(size: int, kernel: int, stride: int, padding: int, dilation: int = 1, ceil_mode: bool = False) -> int:
     """Number of window positions along one axis, as PyTorch counts them."""
     span = size + 2 * padding - dilation * (kernel - 1) - 1
-    if span < 0:
+    count = (span + (stride - 1 if ceil_mode else 0)) // stride + 1
+    if ceil_mode and (count - 1) * stride >= size + padding:  # the last window would start in the padding
+        count -= 1
+    if count < 1:
         raise _refuse(f"a window of {kernel} (dilation {dilation}) is larger than the padded axis {size + 2 * padding}")
-    count = span // stride + 1
-    if ceil_mode and span % stride and count * stride < size + padding:
-        count += 1
     return count
 
 
