@@ -43,6 +43,7 @@ _ROUTES: Mapping[str, Route] = {
 }
 
 
+@torch.inference_mode(False)
 def fan_out(graph: Graph) -> Mapping[str, Tensor]:
     """For each neuron node, the accumulates that one spike of each unit triggers: float32, in the node's feature shape.
 
@@ -65,6 +66,7 @@ def fan_out(graph: Graph) -> Mapping[str, Tensor]:
     return {node.name: found[node.name].float() for node in graph.of_operator("neuron")}
 
 
+@torch.inference_mode(False)
 def analog_synapses(graph: Graph) -> Mapping[str, int]:
     """Multiply-accumulates of one evaluation, per sample, of each synaptic node that reads anything but spikes.
 
@@ -159,7 +161,7 @@ def _pulled_back(
     function: Route, node: Node, tensors: Mapping[str, Tensor], inputs: list[Tensor], at_output: Tensor | None
 ) -> list[Tensor]:
     """What each unit of the inputs adds up to at the output of a linear function, weighted by ``at_output`` (or 1)."""
-    with torch.inference_mode(False), torch.enable_grad():
+    with torch.enable_grad():
         leaves = [x.clone().requires_grad_() for x in inputs]
         output = function(node.attributes, tensors, leaves)
         weights = torch.ones_like(output) if at_output is None else at_output
