@@ -108,7 +108,9 @@ class Importer:
             return list(fx_node.args)
         given = list(fx_node.args)
         for argument in schema.arguments[len(given) :]:
-            given.append(fx_node.kwargs.get(argument.name, argument.default_value if argument.has_default_value() else None))
+            given.append(
+                fx_node.kwargs.get(argument.name, argument.default_value if argument.has_default_value() else None)
+            )
         return given
 
     def refuse(self, fx_node: Any, reason: str) -> None:
@@ -141,7 +143,9 @@ def head(name: str, finish: Callable[[np.ndarray], np.ndarray]) -> Callable[...,
     def handler(importer: Importer, fx_node: Any, x: Any, dim: Any = None, *rest: Any) -> None:
         axis_is_classes = dim in (1, -1) and len(fx_node.args[0].meta["val"].shape) == 2
         if not axis_is_classes or any(user.op != "output" for user in fx_node.users):
-            raise UnsupportedError(f"{name} inside the network: not convertible to rate-coded spikes; only a head is removed")
+            raise UnsupportedError(
+                f"{name} inside the network: not convertible to rate-coded spikes; only a head is removed"
+            )
         importer.notes.append(f"removed the {name} head {place(fx_node)}; the network returns logits")
         importer.finish = finish
         importer.alias(fx_node, importer.value(x))

@@ -69,7 +69,7 @@ def _per_channel(constant: Any, shape: tuple[int, ...]) -> np.ndarray:
         return array.reshape(())
     full = np.broadcast_to(array.reshape((1,) * (len(shape) + 1 - array.ndim) + array.shape), (1, *shape))[0]
     channel = full.reshape(shape[0], -1)
-    return channel[:, 0] if (channel == channel[:, :1]).all() else full
+    return np.asarray(channel[:, 0] if (channel == channel[:, :1]).all() else full)
 
 
 @handles("cat")
@@ -181,5 +181,11 @@ def slice_(
     weight[np.arange(len(rows)), list(rows)] = 1.0
     zeros, ones = (0,) * rank, (1,) * rank
     importer.emit(
-        fx_node, f"conv{rank}d", [importer.value(x)], arrays={"weight": weight}, stride=stride, padding=zeros, dilation=ones
+        fx_node,
+        f"conv{rank}d",
+        [importer.value(x)],
+        arrays={"weight": weight},
+        stride=stride,
+        padding=zeros,
+        dilation=ones,
     )

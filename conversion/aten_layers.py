@@ -41,8 +41,16 @@ def matmul(importer: Importer, fx_node: Any, x: Any, weight: Any) -> None:
 
 
 @handles("conv1d", "conv2d")
-def convolution(
-    importer: Importer, fx_node: Any, x: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, groups: int
+def convolution(  # noqa: PLR0913 - the operator's own arguments
+    importer: Importer,
+    fx_node: Any,
+    x: Any,
+    weight: Any,
+    bias: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: int,
 ) -> None:
     """A convolution; 'same' padding that is not symmetric becomes a pad before it."""
     array = importer.weight(weight)
@@ -69,7 +77,15 @@ def convolution(
 
 @handles("_native_batch_norm_legit_no_training")
 def batch_norm(
-    importer: Importer, fx_node: Any, x: Any, weight: Any, bias: Any, mean: Any, variance: Any, momentum: float, eps: float
+    importer: Importer,
+    fx_node: Any,
+    x: Any,
+    weight: Any,
+    bias: Any,
+    mean: Any,
+    variance: Any,
+    momentum: float,
+    eps: float,
 ) -> None:
     """Batch norm with its trained statistics."""
     statistics = {"mean": importer.weight(mean), "variance": importer.weight(variance)}
@@ -98,7 +114,9 @@ def relu6(importer: Importer, fx_node: Any, x: Any) -> None:
 def clamp(importer: Importer, fx_node: Any, x: Any, low: Any = None, high: Any = None) -> None:
     """A clamp from 0 upwards is a ReLU, cut or not."""
     if low is None or float(low) != 0.0:
-        raise UnsupportedError(f"clamp({low}, {high}): only a lower bound of 0 is a spiking activation; retrain with ReLU")
+        raise UnsupportedError(
+            f"clamp({low}, {high}): only a lower bound of 0 is a spiking activation; retrain with ReLU"
+        )
     importer.emit(fx_node, "activation", [importer.value(x)], maximum=None if high is None else float(high))
 
 
@@ -127,7 +145,7 @@ def max_pool(
 
 
 @handles("avg_pool1d", "avg_pool2d")
-def average_pool(
+def average_pool(  # noqa: PLR0913 - the operator's own arguments
     importer: Importer,
     fx_node: Any,
     x: Any,
@@ -142,16 +160,22 @@ def average_pool(
     if divisor is not None:
         raise UnsupportedError("an average pool with a divisor of its own: use the plain one")
     window = _window(_rank(x), kernel, stride, padding, ceil_mode)
-    importer.emit(fx_node, "average_pool", [importer.value(x)], count_include_pad=int(bool(count_include_pad)), **window)
+    importer.emit(
+        fx_node, "average_pool", [importer.value(x)], count_include_pad=int(bool(count_include_pad)), **window
+    )
 
 
 def _adaptive(operator: str, function: str) -> Any:
     def handler(importer: Importer, fx_node: Any, x: Any, size: Any) -> None:
         spatial = [int(axis) for axis in x.meta["val"].shape[2:]]
-        wanted = [axis if want is None else int(want) for want, axis in zip(_pair(size, len(spatial)), spatial, strict=True)]
+        wanted = [
+            axis if want is None else int(want) for want, axis in zip(_pair(size, len(spatial)), spatial, strict=True)
+        ]
         if all(want == 1 for want in wanted):
             pooled = importer.emit(fx_node, "global_pool", [importer.value(x)], function=function)
-            importer.emit(fx_node, "reshape", [pooled], shape=tuple(int(axis) for axis in fx_node.meta["val"].shape[1:]))
+            importer.emit(
+                fx_node, "reshape", [pooled], shape=tuple(int(axis) for axis in fx_node.meta["val"].shape[1:])
+            )
             return
         if any(axis % want for axis, want in zip(spatial, wanted, strict=True)):
             raise UnsupportedError(f"adaptive pooling from {spatial} to {wanted}: choose a size that divides the input")

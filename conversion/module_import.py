@@ -71,7 +71,8 @@ def _export(module: nn.Module, example: Tensor, name: str) -> ExportedProgram:
         raise UnsupportedError(f"{name} must return one tensor, but it returns {type(output).__name__}")
     try:
         with quiet():
-            return torch.export.export(module, (example,)).run_decompositions({})
+            program: ExportedProgram = torch.export.export(module, (example,)).run_decompositions({})
+            return program
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UnsupportedError(

@@ -23,7 +23,20 @@ ELEMENTWISE = (
     *("Min", "Mod", "Mul", "Or", "Pow", "Sub", "Sum", "Where", "Xor"),
 )
 NOT_GROWING = (
-    *("Abs", "Cast", "Ceil", "Clip", "Concat", "Constant", "DequantizeLinear", "Exp", "Flatten", "Floor", "Identity"),
+    *(
+        "Abs",
+        "Cast",
+        "CastLike",
+        "Ceil",
+        "Clip",
+        "Concat",
+        "Constant",
+        "DequantizeLinear",
+        "Exp",
+        "Flatten",
+        "Floor",
+        "Identity",
+    ),
     *("Log", "Neg", "Not", "QuantizeLinear", "Reciprocal", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd"),
     *("ReduceSum", "Relu", "Reshape", "Round", "Sign", "Slice", "Split", "Sqrt", "Squeeze", "Transpose", "Unsqueeze"),
 )

@@ -198,6 +198,16 @@ def dropout(call: Call) -> Value:
     return call.value()
 
 
+def cast_like(call: Call) -> Value | np.ndarray:
+    """To the type of another input: every value of the network is a floating-point number."""
+    first, like = call.item(0), call.item(1)
+    if isinstance(first, Value):
+        if isinstance(like, np.ndarray) and like.dtype.kind != "f":
+            raise UnsupportedError("it rounds the values of the network to integers; export the float model")
+        return first
+    return call.weights(0, "constant")
+
+
 def cast(call: Call) -> Value:
     """Between floating-point types: nothing."""
     if call.integer("to", 0) not in FLOAT_TYPES:

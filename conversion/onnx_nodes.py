@@ -30,6 +30,7 @@ HANDLERS: Mapping[str, Handler] = {
     "AveragePool": windows.average_pool,
     "BatchNormalization": elementwise.batch_norm,
     "Cast": elementwise.cast,
+    "CastLike": elementwise.cast_like,
     "Clip": elementwise.clip,
     "Concat": layout.concat,
     "Conv": windows.convolution,

@@ -1,7 +1,7 @@
 """Exact rewrites of a Graph: every one leaves the analog output as it is.
 
-Batch norm is folded, fixed 1x1 convolutions are merged, and max-pool moves before the activation (ReLU is monotone), where
-a spiking network can take it: the maximum of currents is known at each step, the maximum of rates is not.
+Batch norm is folded, fixed 1x1 convolutions are merged, and max-pool moves before the activation (ReLU is monotone),
+where a spiking network can take it: the maximum of currents is known at each step, the maximum of rates is not.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -148,7 +148,9 @@ def _merge_channel_pad(graph: Graph) -> Graph:
 def _pool_first(graph: Graph) -> Graph:
     """max_pool(relu(z)) = relu(max_pool(z)); an activation with other readers stays for them."""
     for pool in graph.nodes:
-        is_max = pool.operator == "max_pool" or (pool.operator == "global_pool" and pool.attributes["function"] == "max")
+        is_max = pool.operator == "max_pool" or (
+            pool.operator == "global_pool" and pool.attributes["function"] == "max"
+        )
         if not is_max or not plain(pool) or graph.by_name[pool.sources[0]].operator != "activation":
             continue
         source = graph.by_name[pool.sources[0]]

@@ -16,13 +16,17 @@ PASSES_SCALE = ("sum_pool", "average_pool", "global_pool", "pad", "flatten", "re
 def require_convertible(graph: Graph) -> None:
     """Raise one UnsupportedError that lists every operator that rate-coded spikes cannot pass."""
     problems = [
-        f"{node.name} ({node.operator}): {reason}" for node in graph.nodes for reason in [_objection(graph, node)] if reason
+        f"{node.name} ({node.operator}): {reason}"
+        for node in graph.nodes
+        for reason in [_objection(graph, node)]
+        if reason
     ]
     if problems:
         raise UnsupportedError(f"cannot convert {len(problems)} operator{'s' * (len(problems) > 1)}", problems)
     if not graph.of_operator("activation"):
         raise UnsupportedError(
-            "nothing to convert", ["the network has no ReLU that could become a spiking neuron (remedy: retrain with ReLU)"]
+            "nothing to convert",
+            ["the network has no ReLU that could become a spiking neuron (remedy: retrain with ReLU)"],
         )
 
 
@@ -143,7 +147,11 @@ def _factor_after(reader: Node, factor: np.ndarray, shape: Shape, new_shape: Sha
 def _past_concat(graph: Graph, concat: Node) -> Graph | None:
     """A concat of scaled channels is a scale of concatenated channels."""
     scales = [graph.by_name[name] for name in concat.sources]
-    if concat.attributes["axis"] != 0 or not plain(concat) or not all(_movable(s) and s.arrays["factor"].ndim < 2 for s in scales):
+    if (
+        concat.attributes["axis"] != 0
+        or not plain(concat)
+        or not all(_movable(s) and s.arrays["factor"].ndim < 2 for s in scales)
+    ):
         return None
     factors = [np.broadcast_to(s.arrays["factor"], graph.shapes[s.name][:1]) for s in scales]
     name = fresh(graph, f"{concat.name}.amplitude")

@@ -13,6 +13,7 @@ from ..networks.run import Engine
 
 BINS = 2048
 BATCH = 32
+SAMPLES = 256  # of the calibration data that a histogram sees: some 10^5 values a channel of a convolution
 
 
 @dataclass(frozen=True)

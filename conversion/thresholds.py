@@ -1,7 +1,7 @@
 """Methods that choose a threshold for each channel (for each unit after a linear layer).
 
-A neuron with threshold theta gives at most theta a step, in theta / T steps after T of them: a low threshold clips large
-activations, a high one rounds small ones coarsely.
+A neuron with threshold theta gives at most theta a step, in theta / T steps after T of them: a low threshold clips
+large activations, a high one rounds small ones coarsely.
 """
 
 from collections.abc import Mapping
@@ -152,7 +152,7 @@ def _activations(graph: Graph) -> tuple[Node, ...]:
 
 
 def _usable(node: Node, theta: np.ndarray) -> np.ndarray:
-    """No threshold of 0: a channel that never was active takes the layer's median; none exceeds the activation's cut."""
+    """A channel that never was active takes the layer's median; no threshold exceeds the activation's cut."""
     active = theta > 0
     fallback = float(np.median(theta[active])) if active.any() else 1.0
     theta = np.where(active, theta, fallback)

@@ -1,0 +1,167 @@
+"""Whole recipes of conversion, and the one that tries several and says why it chose."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .._check import RangeError, SpikeportError
+from ..networks.graph import Graph
+from ..networks.outputs import outputs_over_time
+from .correct import corrected
+from .source import analog_output
+from .spiking import spiking
+from .thresholds import LocalThresholdBalancing, MeanSquare, Percentile, ThresholdMethod
+
+CHOOSE_SAMPLES = 512
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How thresholds are chosen, and whether the biases are corrected after it."""
+
+    thresholds: ThresholdMethod
+    bias_correction: bool = True
+
+    @property
+    def name(self) -> str:
+        """How the recipe is called in reports."""
+        return self.thresholds.name + (" + bias correction" if self.bias_correction else "")
+
+    def convert(self, analog: Graph, x: np.ndarray, *, code: str, timesteps: int) -> Graph:
+        """The spiking Graph of a simplified analog one, calibrated on x (n, *features)."""
+        graph = spiking(analog, self.thresholds.thresholds(analog, x, timesteps), code)
+        return corrected(graph, analog, x, timesteps) if self.bias_correction else graph
+
+
+DEFAULT_RECIPES = tuple(
+    Recipe(method, correction)
+    for method in (Percentile(99.9), MeanSquare(), LocalThresholdBalancing(iterations=500))
+    for correction in (False, True)
+)
+
+
+@dataclass(frozen=True)
+class Auto:
+    """Tries every recipe and keeps the one that does best on samples that no recipe has seen."""
+
+    recipes: tuple[Recipe, ...] = field(default=DEFAULT_RECIPES)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """How one recipe did on the samples kept for the choice."""
+
+    method: str
+    accuracy_at_timesteps: float | None
+    output_error: float | None
+    note: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """A row of the report."""
+        return {
+            "method": self.method,
+            "accuracy_at_timesteps": self.accuracy_at_timesteps,
+            "output_error": self.output_error,
+            "note": self.note,
+        }
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The converted network, and why this one."""
+
+    graph: Graph
+    method: str
+    reason: str
+    candidates: tuple[Candidate, ...]
+
+
+METHODS: dict[str, Recipe | Auto] = {
+    "auto": Auto(),
+    "percentile": Recipe(Percentile(99.9)),
+    "mse": Recipe(MeanSquare()),
+    "ltb": Recipe(LocalThresholdBalancing()),
+}
+
+
+def parse_method(text: str) -> Recipe | Auto:
+    """The method that the command line calls ``text``.
+
+    >>> parse_method("mse").name
+    'mean square + bias correction'
+    """
+    if text not in METHODS:
+        raise SpikeportError(f"there is no method {text!r}; choose one of {', '.join(METHODS)}")
+    return METHODS[text]
+
+
+def chosen(
+    method: Recipe | Auto,
+    analog: Graph,
+    fit: np.ndarray,
+    choose: np.ndarray,
+    labels: np.ndarray,
+    *,
+    code: str,
+    timesteps: int,
+    progress: Callable[[float], None] | None = None,
+) -> Choice:
+    """Convert with one recipe, or with the best of several on (choose, labels), which no recipe sees.
+
+    The best: of all recipes whose accuracy after ``timesteps`` is within one standard error of the highest, the one
+    whose output is nearest to the analog network's.
+    """
+    if isinstance(method, Recipe):
+        return Choice(method.convert(analog, fit, code=code, timesteps=timesteps), method.name, "it was asked for", ())
+    choose, labels = choose[:CHOOSE_SAMPLES], labels[:CHOOSE_SAMPLES]
+    wanted = analog_output(analog, choose)
+    graphs, candidates = [], []
+    for index, recipe in enumerate(method.recipes):
+        graph, candidate = _tried(recipe, analog, fit, choose, labels, wanted, code, timesteps)
+        graphs.append(graph)
+        candidates.append(candidate)
+        if progress is not None:
+            progress((index + 1) / len(method.recipes))
+    return _best(graphs, candidates, len(choose), timesteps)
+
+
+def _tried(
+    recipe: Recipe,
+    analog: Graph,
+    fit: np.ndarray,
+    choose: np.ndarray,
+    labels: np.ndarray,
+    wanted: np.ndarray,
+    code: str,
+    timesteps: int,
+) -> tuple[Graph | None, Candidate]:
+    try:
+        graph = recipe.convert(analog, fit, code=code, timesteps=timesteps)
+    except RangeError as error:  # it did not converge: a finding, not an end
+        return None, Candidate(recipe.name, None, None, str(error))
+    output = outputs_over_time(graph, choose, timesteps)[-1].numpy() / timesteps
+    accuracy = float((output.argmax(1) == labels).mean())
+    distance = float(np.square(output - wanted).mean() / max(float(np.square(wanted - wanted.mean()).mean()), 1e-12))
+    return graph, Candidate(recipe.name, accuracy, distance)
+
+
+def _best(graphs: Sequence[Graph | None], candidates: Sequence[Candidate], n: int, timesteps: int) -> Choice:
+    done = [
+        (graph, candidate.accuracy_at_timesteps, candidate.output_error, candidate)
+        for graph, candidate in zip(graphs, candidates, strict=True)
+        if graph is not None and candidate.accuracy_at_timesteps is not None and candidate.output_error is not None
+    ]
+    if not done:
+        raise RangeError("no method converged: " + "; ".join(f"{c.method}: {c.note}" for c in candidates))
+    top = max(accuracy for _, accuracy, _, _ in done)
+    margin = float(np.sqrt(top * (1 - top) / n))
+    near = [row for row in done if row[1] >= top - margin]
+    graph, accuracy, error, winner = min(near, key=lambda row: row[2])
+    reason = (
+        f"of {len(done)} methods, {len(near)} lie within one standard error ({100 * margin:.1f} points) of the best "
+        f"accuracy after {timesteps} steps on {n} samples that none of them saw; of these its output is nearest to the "
+        f"analog network's (relative mean square error {error:.3g}, accuracy {100 * accuracy:.1f} %)"
+    )
+    return Choice(graph, winner.method, reason, tuple(candidates))

@@ -1,0 +1,173 @@
+"""From an imported network to a spiking one, with what it costs: the main job, in one call."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .._check import RangeError, ShapeError, SpikeportError
+from ..conversion.layers import layer_rows
+from ..conversion.methods import Auto, Recipe, chosen
+from ..conversion.rewrite import simplified
+from ..conversion.source import Source, analog_output, check_graph, check_source
+from ..conversion.spiking import require_convertible
+from ..data import Dataset, split_calibration
+from ..inference import accuracy_interval, steps_within
+from ..networks.graph import Graph
+from ..networks.outputs import outputs_over_time
+
+__all__ = ["Converted", "ExitData", "Progress", "convert_network"]
+
+Progress = Callable[[str, float], None]
+CHECK_SAMPLES = 16
+LAYER_SAMPLES = 64
+POINTS = (1.0, 0.5, 0.1)
+
+
+@dataclass(frozen=True)
+class ExitData:
+    """What exit rules are calibrated on: samples that no method, threshold or weight has seen.
+
+    outputs: (T, n, classes) cumulative, of the spiking network.  labels: (n,), -1 everywhere if the data had none.
+    ann_labels: (n,), what the analog network says.  hashes: (n,), of these samples; calibration_hashes: of all.
+    """
+
+    outputs: np.ndarray
+    labels: np.ndarray
+    ann_labels: np.ndarray
+    hashes: np.ndarray
+    calibration_hashes: np.ndarray
+
+    @property
+    def labelled(self) -> bool:
+        """Whether true labels are known."""
+        return bool((self.labels >= 0).all())
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A spiking network, the analog one it comes from, the held-out outputs, and the report as JSON."""
+
+    spiking: Graph
+    analog: Graph
+    exit: ExitData
+    report: dict[str, Any]
+
+
+def convert_network(
+    source: Source,
+    calibration: Dataset,
+    *,
+    method: Recipe | Auto,
+    code: str = "binary",
+    timesteps: int = 32,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Converted:
+    """Convert a network with calibration data that are split, once, into *fit*, *choose* and *exit* (seeded).
+
+    code: "binary", or "signed" (a spike of -1 takes one back that was given too early).  timesteps: T, 1 to 4096.
+    Accuracies in the report are measured on the exit split, which chose nothing; without labels, agreement with the
+    analog network stands in their place.
+    Raises UnsupportedError that lists every operator spikes cannot carry, and what the parts raise on bad input.
+    """
+    if not 1 <= timesteps <= 4096:
+        raise RangeError(f"timesteps is {timesteps}; choose 1 to 4096")
+    if code not in ("binary", "signed"):
+        raise SpikeportError(f"there is no spike code {code!r} for conversion; choose binary or signed")
+    tell = progress or (lambda stage, done: None)
+    x = calibration.x
+    split = split_calibration(len(x), seed, hashes=calibration.hashes)
+    tell("check the import", 0.0)
+    error = check_source(source, x[split.fit[:CHECK_SAMPLES]])
+    analog = simplified(source.graph)
+    require_convertible(analog)
+    check_graph(analog, source, x[split.fit[:CHECK_SAMPLES]])
+    ann_output = analog_output(analog, x)
+    labels = _labels(calibration, ann_output)
+    tell("choose thresholds", 0.0)
+    choice = chosen(
+        method,
+        analog,
+        x[split.fit],
+        x[split.choose],
+        labels[split.choose],
+        code=code,
+        timesteps=timesteps,
+        progress=lambda done: tell("choose thresholds", done),
+    )
+    held = split.exit
+    outputs = outputs_over_time(
+        choice.graph, x[held], timesteps, progress=lambda done: tell("run the exit split", done)
+    )
+    tell("measure the layers", 0.0)
+    layers = layer_rows(choice.graph, analog, x[held[:LAYER_SAMPLES]], timesteps)
+    about = {
+        "model": source.name,
+        "source_sha256": source.sha256,
+        "method": choice.method,
+        "method_reason": choice.reason,
+        "candidates": [candidate.to_json() for candidate in choice.candidates],
+        "spikes": code,
+        "timesteps": timesteps,
+        "seed": seed,
+        "n_fit": len(split.fit),
+        "n_choose": len(split.choose),
+        "n_exit": len(held),
+        "labels": "true" if calibration.y is not None else "ann",
+        "ann_output_max_error": error,
+        "unsupported": [],
+        "notes": list(source.notes),
+    }
+    information = {"preprocessing": calibration.preprocessing.to_json(), "seed": seed}
+    ann_labels = ann_output.argmax(1)
+    return Converted(
+        _informed(choice.graph, {**information, "conversion": {"method": choice.method, "timesteps": timesteps}}),
+        _informed(analog, information),
+        ExitData(
+            outputs.numpy(),
+            labels[held] if calibration.y is not None else np.full(len(held), -1),
+            ann_labels[held],
+            calibration.hashes[held],
+            calibration.hashes,
+        ),
+        {**about, **accuracy_rows(outputs, labels[held], ann_labels[held]), "layers": layers},
+    )
+
+
+def _labels(calibration: Dataset, ann_output: np.ndarray) -> np.ndarray:
+    classes = ann_output.shape[1] if ann_output.ndim == 2 else 0
+    if classes < 2:
+        raise ShapeError(
+            f"the network's output has the shape {ann_output.shape[1:]}, but (classes,) was wanted, with 2 or more"
+        )
+    if calibration.y is None:
+        return np.asarray(ann_output.argmax(1))
+    if calibration.y.max(initial=0) >= classes:
+        raise RangeError(
+            f"the calibration labels go up to {calibration.y.max()}, but the network has {classes} classes"
+        )
+    return calibration.y
+
+
+def accuracy_rows(outputs: Tensor, labels: np.ndarray, ann_labels: np.ndarray) -> dict[str, Any]:
+    """Accuracy by step with 95 % intervals, that of the analog network, and the steps needed to come within points."""
+    right = (outputs.argmax(-1) == torch.from_numpy(labels)).double().mean(1).tolist()
+    ann = float((ann_labels == labels).mean())
+    return {
+        "n": len(labels),
+        "ann_accuracy": ann,
+        "ann_accuracy_ci95": list(accuracy_interval(ann, len(labels))),
+        "accuracy_by_step": right,
+        "accuracy_ci95_by_step": [list(accuracy_interval(value, len(labels))) for value in right],
+        "steps_within": {
+            f"{points:g}" if points % 1 else f"{points:.1f}": steps_within(ann, right, points) for points in POINTS
+        },
+    }
+
+
+def _informed(graph: Graph, information: dict[str, Any]) -> Graph:
+    return Graph.of(graph.nodes, {**graph.information, **information})

@@ -1,0 +1,145 @@
+"""What a spiking network is worth on data that nothing was chosen on: accuracy, steps, operations and wall time."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .._check import RangeError, ShapeError
+from ..conversion.source import analog_output
+from ..data import Dataset, refuse_shared
+from ..inference import (
+    Decisions,
+    DynamicConfidence,
+    ExitRule,
+    FixedSteps,
+    accuracy_interval,
+    calibrate_confidence,
+    oracle,
+    percentile_steps,
+    run_with_exit,
+    smallest_fixed_steps_of_equal_accuracy,
+    speedup_steps,
+)
+from ..networks.activity import analog_synapses
+from ..networks.graph import Graph
+from ..networks.run import Engine, constant_nodes
+from .activity import Activity, measured
+from .convert import ExitData, Progress, accuracy_rows
+from .figures import exit_figures
+from .timing import timed
+
+__all__ = ["calibrated_rule", "evaluate_network"]
+
+EXIT_CHUNK = 4
+BATCH = 64
+
+
+def calibrated_rule(exit_data: ExitData, *, max_loss: float = 0.001) -> DynamicConfidence:
+    """Dynamic confidence calibrated on the exit split; on agreement with the analog network where it has no labels."""
+    labels = exit_data.labels if exit_data.labelled else exit_data.ann_labels
+    return calibrate_confidence(torch.from_numpy(exit_data.outputs), torch.from_numpy(labels), max_loss=max_loss)
+
+
+def evaluate_network(  # noqa: PLR0913 - four parts and five options
+    spiking: Graph,
+    analog: Graph,
+    exit_data: ExitData,
+    data: Dataset,
+    *,
+    policy: FixedSteps | None = None,
+    max_loss: float = 0.001,
+    seed: int = 0,
+    timing: bool = True,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Run every sample for all T steps, then with early exit, and compare; the JSON of ``spikeport evaluate``.
+
+    policy: None for dynamic confidence, calibrated on ``exit_data`` and never on ``data``; or FixedSteps(T).
+    Without labels, agreement with the analog network is measured and the result says so.
+    Raises RangeError if a sample of ``data`` is one of the calibration's.
+    """
+    tell = progress or (lambda stage, done: None)
+    refuse_shared(data.hashes, exit_data.calibration_hashes)
+    steps = len(exit_data.outputs)
+    if isinstance(policy, FixedSteps) and policy.steps > steps:
+        raise RangeError(
+            f"fixed:{policy.steps} asks for more steps than the {steps} that the network was converted for"
+        )
+    tell("run the analog network", 0.0)
+    ann_labels = analog_output(analog, data.x).argmax(1)
+    labels = ann_labels if data.y is None else data.y
+    if labels.max(initial=0) >= exit_data.outputs.shape[2]:
+        raise ShapeError(
+            f"the labels go up to {labels.max()}, but the network has {exit_data.outputs.shape[2]} classes"
+        )
+    activity = measured(spiking, data.x, steps, lambda done: tell("run all steps", done))
+    rule: ExitRule = policy or calibrated_rule(exit_data, max_loss=max_loss)
+    tell("run with early exit", 0.0)
+    engine = Engine(spiking, max_steps=steps, chunk=EXIT_CHUNK)
+    run = run_with_exit(
+        engine,
+        torch.from_numpy(data.x),
+        rule,
+        batch_size=BATCH,
+        progress=lambda done, n: tell("run with early exit", done / n),
+    )
+    decisions = Decisions(run.label, run.steps, run.confidence)
+    early = {
+        **exit_numbers(rule, decisions, activity, torch.from_numpy(labels), seed),
+        "mean_steps_computed": float(run.steps_computed.double().mean()),
+    }
+    if timing:
+        early |= timed(spiking, data.x, rule, steps, early["smallest_fixed_steps_of_equal_accuracy"], tell, seed)
+    rows = accuracy_rows(activity.outputs, labels, ann_labels)
+    return {
+        "data": data.name,
+        "n": rows["n"],
+        "seed": seed,
+        "timesteps": steps,
+        "labels": "ann" if data.y is None else "true",
+        "calibration_labels": "true" if exit_data.labelled else "ann",
+        **{key: value for key, value in rows.items() if key != "n"},
+        "spikes_per_sample_by_step": activity.spikes.mean(1).cumsum(0).tolist(),
+        "synaptic_operations_by_step": activity.accumulates.mean(1).cumsum(0).tolist(),
+        "multiply_accumulates_per_sample": multiplies(spiking, steps),
+        "early_exit": early,
+        "oracle": oracle(activity.outputs, torch.from_numpy(labels))._asdict(),
+        "figures": exit_figures(spiking, data.x, activity, decisions, torch.from_numpy(labels), steps),
+    }
+
+
+def multiplies(graph: Graph, steps: int) -> int:
+    """Multiply-accumulates a sample: once where the input is constant, at every step where a value stays analog."""
+    fixed = constant_nodes(graph)
+    return sum(count * (1 if name in fixed else steps) for name, count in analog_synapses(graph).items())
+
+
+def exit_numbers(rule: ExitRule, decisions: Decisions, activity: Activity, labels: Tensor, seed: int) -> dict[str, Any]:
+    """What the decisions are worth beside fixed windows on the same samples; speed-ups in steps."""
+    accuracy = float((decisions.label == labels).double().mean())
+    at = decisions.steps - 1
+    spent = {
+        key: float(counts.cumsum(0).gather(0, at[None])[0].mean())
+        for key, counts in (
+            ("spikes_per_sample", activity.spikes),
+            ("synaptic_operations_per_sample", activity.accumulates),
+        )
+    }
+    speedup = speedup_steps(activity.outputs, labels, decisions.label, decisions.steps, seed=seed)
+    return {
+        "policy": "confidence" if isinstance(rule, DynamicConfidence) else "fixed",
+        "threshold": rule.threshold if isinstance(rule, DynamicConfidence) else None,
+        "divisor": getattr(getattr(rule, "score", None), "divisor", None),
+        "rule": str(rule),
+        "accuracy": accuracy,
+        "accuracy_ci95": list(accuracy_interval(accuracy, len(labels))),
+        "mean_steps": float(decisions.steps.double().mean()),
+        "p95_steps": percentile_steps(decisions.steps),
+        **spent,
+        "smallest_fixed_steps_of_equal_accuracy": smallest_fixed_steps_of_equal_accuracy(
+            activity.outputs, labels, accuracy
+        ),
+        "speedup_steps": speedup.value,
+        "speedup_steps_ci95": [speedup.low, speedup.high],
+    }
