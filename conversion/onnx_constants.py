@@ -38,7 +38,21 @@ NOT_GROWING = (
         "Identity",
     ),
     *("Log", "Neg", "Not", "QuantizeLinear", "Reciprocal", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd"),
-    *("ReduceSum", "Relu", "Reshape", "Round", "Sign", "Slice", "Split", "Sqrt", "Squeeze", "Transpose", "Unsqueeze"),
+    *(
+        "ReduceSum",
+        "Relu",
+        "Reshape",
+        "Round",
+        "Shape",
+        "Sign",
+        "Size",
+        "Slice",
+        "Split",
+        "Sqrt",
+        "Squeeze",
+        "Transpose",
+        "Unsqueeze",
+    ),
 )
 FOLDABLE = frozenset((*GROWING, *ELEMENTWISE, *NOT_GROWING))
 REFERENCE_SINCE = {"DequantizeLinear": 19}  # the reference has no older version; what older ones do, it does too

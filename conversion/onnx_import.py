@@ -116,8 +116,6 @@ class _Reader:
         constants = [item for item in inputs if not isinstance(item, Value)]
         if node.op_type in FOLDABLE and len(constants) == len(inputs):
             return zip(node.output, self._folder.fold(node, constants, attributes), strict=True)
-        if node.op_type == "Shape" and len(constants) == len(inputs) == 1 and constants[0] is not None:
-            return iter([(node.output[0], np.array(constants[0].shape, np.int64))])
         if node.op_type not in HANDLERS:
             raise UnsupportedError(remedy(node.op_type, ""))
         call = Call(

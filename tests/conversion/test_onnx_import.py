@@ -151,6 +151,13 @@ CASES: dict[str, tuple[str, tuple[int, ...], dict[str, object], tuple[int, ...]]
     "gate": ("g = GlobalAveragePool(x)\nr = Relu(g)\ny = Mul(x, r)", IMAGE, {}, MIDDLE),
     "concat": ("r = Relu(x)\ny = Concat <axis = -1> (x, r, x)", IMAGE, {}, NEW),
     "identities": ("a = Identity(x)\nb = Dropout(a)\ny = Cast <to = 1> (b)", IMAGE, {}, MIDDLE),
+    "like itself": (
+        "a = CastLike(c, x)\nb = CastLike(x, d)\ny = Mul(b, a)", IMAGE, {"c": [3], "d": np.float32(1)}, (15, 19),
+    ),
+    "part of a shape": (
+        "s = Shape <start = 1, end = 3> (w)\nc = Expand(d, s)\ny = Mul(x, c)",
+        (2, 3), {"w": (4, 2, 3), "d": (1,)}, (15, 19),
+    ),
     "flatten": ("y = Flatten(x)", IMAGE, {}, MIDDLE),
     "reshape": ("y = Reshape(x, s)", IMAGE, {"s": np.array([0, 3, -1])}, MIDDLE),
     "reshape with open batch": ("y = Reshape(x, s)", IMAGE, {"s": np.array([-1, 12, 18])}, MIDDLE),
