@@ -118,12 +118,12 @@ class _Run(Generic[State]):
         self.queued = 0
         self._fill()
 
+    @torch.no_grad()
     def advance(self) -> Tensor:
         """Make room if it pays, compute one chunk, and return the positions of the samples that decided."""
         self._exchange()
         steps = self._next_steps()
-        with torch.no_grad():
-            output, self.state = self.engine.advance(self.block, self.state, steps)
+        output, self.state = self.engine.advance(self.block, self.state, steps)
         require_output_block(output, steps, len(self.sample))
         self.idle_steps += steps * int((~self.live).sum())
         self.steps_computed[self.sample] += steps
@@ -169,6 +169,7 @@ class _Run(Generic[State]):
             return True
         return self.idle_steps + free * self._next_steps() >= self.exchange_cost * len(self.live)
 
+    @torch.no_grad()
     def _fill(self) -> None:
         self._settle(self._take(self.batch_size))
         self.state = self.engine.start(self.block)

@@ -78,7 +78,8 @@ def _blocks(
         raise RangeError(f"chunk is {chunk}, but at least one step is computed at a time.")
     for first in range(0, len(x), batch_size):
         block = x[first : first + batch_size]
-        state = engine.start(block)
+        with torch.no_grad():
+            state = engine.start(block)
         for start in range(0, steps, chunk):
             size = min(chunk, steps - start)
             with torch.no_grad():

@@ -8,6 +8,7 @@ from torch import Tensor
 from spikeport import RangeError, ShapeError
 from spikeport.inference import (
     DynamicConfidence,
+    ExitCurve,
     Margin,
     MaxSoftmax,
     accuracy,
@@ -19,6 +20,7 @@ from spikeport.inference import (
     pareto_front,
     speedup_steps,
 )
+from spikeport.inference.calibrate import _last_passing
 
 Simulate = Callable[..., tuple[Tensor, Tensor]]
 Data = tuple[Tensor, Tensor]
@@ -83,6 +85,26 @@ def test_little_is_lost_on_new_data_and_steps_are_saved(simulate: Simulate, n: i
     assert sum(lost) / 10 < 0.002
     assert sum(naive_lost) > 1.3 * sum(lost)
     assert sum(speedups) / 10 > 2.0
+
+
+@pytest.mark.parametrize(
+    ("lost", "gained", "last"),
+    [
+        ([0, 0, 0], [0, 0, 0], 2),
+        ([0, 2, 0], [0, 0, 0], 0),  # what passes after a failure passes by luck
+        ([0, 2, 2], [0, 2, 8], 0),  # no loss in sum, but a standard error of 2
+        ([0, 1, 1], [0, 5, 6], 2),  # a gain that outweighs its error
+        ([0, 4, 5], [0, 0, 0], 1),  # 4 lost and an error of 2 of the 6 allowed
+    ],
+)
+def test_thresholds_pass_with_their_error_and_up_to_the_first_failure(
+    lost: list[int], gained: list[int], last: int
+) -> None:
+    allowed = 6 if lost[1] == 4 else 1
+    curve = ExitCurve(
+        torch.tensor([1.0, 0.9, 0.8]), torch.tensor([3, 2, 1]), *map(torch.tensor, (lost, gained)), 900, 1000
+    )
+    assert _last_passing(curve, allowed / 1000) == last
 
 
 def test_no_operating_point_beats_one_of_the_front(data: Data) -> None:
