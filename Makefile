@@ -10,7 +10,7 @@ help:
 
 demo:
 	@.ci/environment
-	@$(BIN)/spikeport demo $(DEMO)
+	@$(BIN)/spikeport demo --overwrite $(DEMO)
 
 test:
 	@.ci/environment dev

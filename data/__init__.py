@@ -4,7 +4,7 @@ from .dataset import Dataset
 from .hashes import content_hashes, drop_shared, refuse_shared
 from .npz import read_npz
 from .preprocessing import Layout, Preprocessing, parse_numbers, parse_scale
-from .source import Part, load_data
+from .source import Part, default_preprocessing, load_data
 from .split import Split, split_calibration
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Preprocessing",
     "Split",
     "content_hashes",
+    "default_preprocessing",
     "drop_shared",
     "load_data",
     "parse_numbers",

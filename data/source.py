@@ -15,7 +15,7 @@ from .hashes import content_hashes
 from .npz import MAX_BYTES, read_npz
 from .preprocessing import Preprocessing
 
-__all__ = ["Part", "load_data"]
+__all__ = ["Part", "default_preprocessing", "load_data"]
 
 Part = Literal["calibration", "evaluation"]
 
@@ -61,7 +61,7 @@ def load_data(
         raise RangeError(f"the limit is {limit}, but at least 1 sample is needed.")
     raw = _raw(spec, part, allow_code, max_bytes)
     if preprocessing is None:
-        preprocessing = Preprocessing(scale=1 / 16 if spec == "digits" else 1.0)
+        preprocessing = default_preprocessing(spec)
     samples = read_samples(raw.x)
     y = None if raw.y is None else read_labels(raw.y, len(samples), classes)[:limit]
     x = samples[:limit]
@@ -72,6 +72,15 @@ def load_data(
         )
     seen = preprocessing.apply(x, features)
     return Dataset(seen, y, content_hashes(seen), raw.name, preprocessing)
+
+
+def default_preprocessing(spec: str) -> Preprocessing:
+    """Return what data go through where nothing is asked for: nothing, and 1/16 for the digits (0 to 16).
+
+    >>> default_preprocessing("digits").scale
+    0.0625
+    """
+    return Preprocessing(scale=1 / 16 if spec == "digits" else 1.0)
 
 
 def _raw(spec: str, part: Part, allow_code: bool, max_bytes: int) -> _Raw:

@@ -1,0 +1,148 @@
+"""``spikeport convert``: a trained network in, a folder with the spiking one out."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .._check import AccuracyGateMissed
+from . import options
+from .output import finish, note, percent, progress_bar, rows, table
+
+if TYPE_CHECKING:
+    from ..conversion.source import Source
+    from ..data import Dataset
+
+__all__ = ["conversion_tables", "convert", "network_shapes"]
+
+
+class Spikes(StrEnum):
+    """What a neuron may send in one step: 0 or 1, or also -1."""
+
+    binary = "binary"
+    signed = "signed"
+
+
+def convert(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=options.MODEL_HELP, show_default=False)],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="The folder to make.", show_default=False)],
+    calibration: Annotated[
+        str, typer.Option("--calibration", metavar="DATA", help=options.DATA_HELP, show_default=False)
+    ],
+    method: Annotated[
+        str, typer.Option("--method", metavar="auto|percentile|mse|ltb", help="How thresholds are chosen.")
+    ] = "auto",
+    spikes: Annotated[Spikes, typer.Option("--spikes", help="Signed spikes can take back early ones.")] = Spikes.binary,
+    timesteps: Annotated[int, typer.Option("--timesteps", min=1, max=4096, help="The longest window.")] = 32,
+    num_samples: Annotated[
+        int | None, typer.Option("--num-samples", "--limit", min=1, help="Take the first so many samples of DATA.")
+    ] = None,
+    scale: options.Scale = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
+    layout: options.Layout = None,
+    weights: options.Weights = None,
+    min_accuracy: options.MinAccuracy = None,
+    seed: options.Seed = 0,
+    allow_code: options.AllowCode = False,
+    overwrite: options.Overwrite = False,
+    as_json: options.Json = False,
+) -> None:
+    """Convert MODEL into a spiking network.
+
+    It is calibrated on DATA and written with its report into DIR. DATA are split once, by the seed: to fit thresholds, to choose a method, and to calibrate the early exit. The
+    accuracy, also that of --min-accuracy, is the one on the last part, after all time steps. DIR is written whole or
+    not at all; where the accuracy is too low it is still written.
+    """
+    from ..conversion.methods import parse_method
+    from ..data import default_preprocessing
+    from ..evaluation.convert import convert_network
+    from ..evaluation.folder import left_behind, require_free, write_folder
+    from ..report import render_report
+
+    require_free(out, overwrite=overwrite)
+    chosen = parse_method(method)
+    preprocessing = options.changed(default_preprocessing(calibration), scale, mean, std, layout)
+    for path in left_behind(out):
+        note(f"{path} is unfinished; a killed run left it, unless another one is at work. It can be removed.")
+    source, data = _read(model, calibration, preprocessing, weights, num_samples, allow_code)
+    with progress_bar() as progress:
+        converted = convert_network(
+            source, data, method=chosen, code=spikes.value, timesteps=timesteps, seed=seed, progress=progress
+        )
+    result = write_folder(out, converted, render_report, overwrite=overwrite)["convert"]
+    missed = None
+    if min_accuracy is not None and result["accuracy_by_step"][-1] < min_accuracy:
+        missed = AccuracyGateMissed(
+            f"the accuracy after {timesteps} steps is {result['accuracy_by_step'][-1]:.4f} on {result['n']} samples, "
+            f"below the {min_accuracy} that was asked for; give more --timesteps, more samples or another --method."
+        )
+    shown = [*conversion_tables(result), f"written: {out} (see {out / 'report.html'})"]
+    finish(result, shown, as_json, missed)
+
+
+def network_shapes(source: "Source") -> tuple[tuple[int, ...], int]:
+    """The shape of one sample, and the number of classes."""
+    graph = source.graph
+    return graph.shapes[graph.input.name], graph.shapes[graph.output.name][0]
+
+
+def _read(
+    model: str, calibration: str, preprocessing: Any, weights: Path | None, limit: int | None, allow_code: bool
+) -> "tuple[Source, Dataset]":
+    """The network first, as it says what data it takes; a factory does not, so it is made for the data."""
+    from ..conversion.open import is_factory, open_model
+
+    features = None
+    if is_factory(model) and allow_code:
+        features = options.load_for(
+            calibration, "calibration", preprocessing, None, limit=limit, allow_code=allow_code
+        ).features
+    source = open_model(model, features=features, weights=weights, allow_code=allow_code)
+    shapes = network_shapes(source)
+    return source, options.load_for(
+        calibration, "calibration", preprocessing, shapes, limit=limit, allow_code=allow_code
+    )
+
+
+def conversion_tables(result: Mapping[str, Any]) -> list[Any]:
+    """What a person wants to see of a conversion."""
+    accuracy, intervals, n = result["accuracy_by_step"], result["accuracy_ci95_by_step"], result["n"]
+    within = {points: result["steps_within"].get(points) for points in ("1.0", "0.5", "0.1")}
+    needed = ", ".join(f"{points} point: {steps or f'more than {len(accuracy)}'}" for points, steps in within.items())
+    summary = rows(
+        f"Converted {result['model']}",
+        [
+            ("method", result["method"]),
+            ("why", result["method_reason"]),
+            ("spikes", result["spikes"]),
+            ("labels", None if result["labels"] == "true" else "the ANN's own: the data have none"),
+            ("ANN accuracy", percent(result["ann_accuracy"], result["ann_accuracy_ci95"], n)),
+            (f"SNN accuracy after {len(accuracy)} steps", percent(accuracy[-1], intervals[-1], n)),
+            ("steps to come within", needed),
+            ("import error", f"{result['ann_output_max_error']:.1e} of the largest output"),
+            *(("note", text) for text in result["notes"]),
+        ],
+    )
+    layers = table(
+        "Layers (rates against the ANN's)",
+        ("layer", "neurons", "correlation", "dead", "saturated", "spikes a sample"),
+        [
+            (
+                layer["name"],
+                layer["neurons"],
+                _number(layer["rate_correlation"], ".3f"),
+                _number(layer["dead_fraction"], ".1%"),
+                _number(layer["saturated_fraction"], ".1%"),
+                _number(layer["spikes_per_sample"], ",.0f"),
+            )
+            for layer in result["layers"]
+        ],
+    )
+    return [summary, layers]
+
+
+def _number(value: float | None, form: str) -> str | None:
+    return None if value is None else format(value, form)

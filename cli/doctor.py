@@ -1,0 +1,136 @@
+"""``spikeport doctor``: what is installed, what can run, and why the rest cannot."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .. import __version__
+from . import options
+from .output import finish, rows
+
+__all__ = ["doctor"]
+
+PACKAGES = (
+    *("torch", "numpy", "numba", "safetensors", "onnx", "typer", "rich", "scikit-learn", "matplotlib"),
+    *("onnxruntime", "snntorch", "brian2", "aihwkit", "lightning-fabric"),
+)
+_SECONDS = 60  # for a candidate to answer
+_LAVA_PLACES = (
+    "~/.cache/spikeport/lava310/bin/python",
+    "~/.pyenv/versions/3.10*/bin/python",
+    "~/.local/share/uv/python/cpython-3.10*/bin/python",
+    "~/miniconda3/envs/*/bin/python",
+    "~/anaconda3/envs/*/bin/python",
+)
+
+
+class Part(NamedTuple):
+    """Something that this machine may lack.  why: where it is, or what to do to get it."""
+
+    name: str
+    available: bool
+    why: str
+
+
+def doctor(as_json: options.Json = False) -> None:
+    """Show what is installed and what can run.
+
+    Versions, threads, optional packages and backends, with the reason why one cannot run.
+    """
+    facts = _facts()
+    parts = [
+        _cuda(),
+        _module("ONNX Runtime", "onnxruntime", "spikeport[dev]", "runs the source of an ONNX import; else onnx's own"),
+        _module("Brian2", "brian2", "spikeport[brian2]", "simulator"),
+        _module("aihwkit", "aihwkit", "spikeport[analog]", "analog crossbars"),
+        _lava(),
+    ]
+    result = {**facts, "parts": [part._asdict() for part in parts]}
+    pairs = [(key.replace("_", " "), value) for key, value in facts.items() if not isinstance(value, dict)]
+    shown: list[Any] = [
+        rows("spikeport", pairs),
+        rows("Packages", [(name, found or "not installed") for name, found in facts["packages"].items()]),
+        rows("Optional parts", [(part.name, f"{'yes' if part.available else 'no'}: {part.why}") for part in parts]),
+    ]
+    finish(result, shown, as_json)
+
+
+def _facts() -> dict[str, Any]:
+    import torch
+    from numba import config
+
+    return {
+        "spikeport": __version__,
+        "python": sys.version.split()[0],
+        "executable": sys.executable,
+        "platform": sys.platform,
+        "processors": os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+        "numba_threads": getattr(config, "NUMBA_NUM_THREADS", None),
+        "numba_threading_layer": getattr(config, "THREADING_LAYER", None),
+        "packages": {name: _version(name) for name in PACKAGES},
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _cuda() -> Part:
+    import torch
+
+    if torch.cuda.is_available():
+        return Part("CUDA", True, torch.cuda.get_device_name())
+    built = "this build of torch has no CUDA" if torch.version.cuda is None else "torch finds no CUDA device"
+    return Part("CUDA", False, f"{built}; everything runs on the processor")
+
+
+def _module(name: str, module: str, extra: str, purpose: str) -> Part:
+    """A package counts when a fresh Python can import it: some are installed and broken."""
+    found = _version(module)
+    if found is None:
+        return Part(name, False, f"{purpose}; not installed: pip install '{extra}'")
+    failure = _failure([sys.executable, "-W", "ignore", "-c", f"import {module}"])
+    return Part(name, not failure, f"{purpose}; {f'{found} fails: {failure}' if failure else found}")
+
+
+def _lava() -> Part:
+    """Lava runs on Python 3.10 only; candidates are run, as a launcher can exist and still not work."""
+    where = "set SPIKEPORT_LAVA_PYTHON to a Python 3.10 with lava-nc"
+    pythons = [path for path in _candidates() if not _failure([path, "-c", _IS_310])]
+    if not pythons:
+        return Part("Lava", False, f"needs Python 3.10, and none that works was found; {where}")
+    for path in pythons:
+        if not _failure([path, "-c", "import lava.magma"]):
+            return Part("Lava", True, f"lava-nc in {path}")
+    return Part("Lava", False, f"{pythons[0]} is a Python 3.10, but none has lava-nc; {where}")
+
+
+_IS_310 = "import sys; sys.exit(sys.version_info[:2] != (3, 10))"
+
+
+def _candidates() -> Iterator[str]:
+    """Paths that may be a Python 3.10, each once."""
+    given = os.environ.get("SPIKEPORT_LAVA_PYTHON")
+    found = [given, shutil.which("python3.10"), "/usr/bin/python3.10"]
+    for pattern in _LAVA_PLACES:
+        found += sorted(map(str, Path.home().glob(pattern.removeprefix("~/"))))
+    yield from dict.fromkeys(path for path in found if path and Path(path).is_file())
+
+
+def _failure(command: list[str]) -> str:
+    """The last thing that the command says when it fails, or nothing when it works."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    lines = (done.stderr or done.stdout).strip().splitlines()
+    return "" if done.returncode == 0 else (lines[-1] if lines else f"it ends with {done.returncode}")

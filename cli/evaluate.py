@@ -1,0 +1,139 @@
+"""``spikeport evaluate`` and ``spikeport report``: what a converted network is worth on other data."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .._check import AccuracyGateMissed
+from . import options
+from .output import finish, note, percent, progress_bar, rows, table
+
+__all__ = ["evaluate", "evaluation_tables", "report"]
+
+Folder = Annotated[
+    Path, typer.Argument(metavar="DIR", help="The folder that spikeport convert wrote.", show_default=False)
+]
+
+
+def evaluate(
+    folder: Folder,
+    data: Annotated[str, typer.Option("--data", metavar="DATA", help=options.DATA_HELP, show_default=False)],
+    policy: Annotated[
+        str, typer.Option("--policy", metavar="confidence|fixed:T", help="When a sample has decided.")
+    ] = "confidence",
+    max_loss: Annotated[
+        float, typer.Option("--max-loss", min=0.0, max=1.0, help="Share of accuracy that early exit may cost.")
+    ] = 0.001,
+    scale: options.Scale = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
+    layout: options.Layout = None,
+    limit: options.Limit = None,
+    drop_shared: Annotated[
+        bool, typer.Option("--drop-shared", help="Leave out samples that are also in the calibration data.")
+    ] = False,
+    min_accuracy: options.MinAccuracy = None,
+    seed: options.Seed = 0,
+    allow_code: options.AllowCode = False,
+    as_json: options.Json = False,
+) -> None:
+    """Measure the network in DIR on DATA.
+
+    With early exit, and on DATA that it was not calibrated on. DATA go through what the calibration data went through, unless options say otherwise. The exit rule is calibrated
+    on the part of the calibration data that was kept for it, never on DATA. The result also goes into DIR's report;
+    --min-accuracy is held against the accuracy with early exit.
+    """
+    from ..data import drop_shared as without_shared
+    from ..evaluation.evaluate import evaluate_network
+    from ..evaluation.folder import read_folder, update_report
+    from ..report import render_report
+
+    chosen = options.parse_policy(policy)
+    held = read_folder(folder)
+    preprocessing = options.changed(held.preprocessing, scale, mean, std, layout)
+    samples = options.load_for(data, "evaluation", preprocessing, held.shapes, limit=limit, allow_code=allow_code)
+    if drop_shared:
+        before, samples = len(samples), without_shared(samples, held.exit.calibration_hashes)
+        note(f"{before - len(samples)} of {before} samples are also in the calibration data and were left out.")
+    with progress_bar() as progress:
+        result = evaluate_network(
+            held.spiking,
+            held.analog,
+            held.exit,
+            samples,
+            policy=chosen,
+            max_loss=max_loss,
+            seed=seed,
+            progress=progress,
+        )
+    update_report(folder, {**held.report, "evaluate": result}, render_report)
+    reached = result["early_exit"]["accuracy"]
+    missed = None
+    if min_accuracy is not None and reached < min_accuracy:
+        missed = AccuracyGateMissed(
+            f"the accuracy with early exit is {reached:.4f} on {result['n']} samples, below the {min_accuracy} "
+            f"that was asked for; lower --max-loss, or convert with more --timesteps."
+        )
+    finish(result, [*evaluation_tables(result), f"see {folder / 'report.html'}"], as_json, missed)
+
+
+def report(folder: Folder, as_json: options.Json = False) -> None:
+    """Write the page of DIR anew.
+
+    Makes report.html from report.json, and says where it is.
+    """
+    from ..evaluation.folder import PAGE, read_report, update_report
+    from ..report import render_report
+
+    held = read_report(folder)
+    update_report(folder, held, render_report)
+    page = (folder / PAGE).resolve()
+    finish({"report": str(page), "evaluated": "evaluate" in held}, [str(page)], as_json)
+
+
+def evaluation_tables(result: Mapping[str, Any]) -> list[Any]:
+    """What a person wants to see of an evaluation."""
+    early, oracle, n = result["early_exit"], result["oracle"], result["n"]
+    labels = "" if result["labels"] == "true" else " (agreement with the ANN: the data have no labels)"
+    accuracy = result["accuracy_by_step"]
+    fixed = early["smallest_fixed_steps_of_equal_accuracy"]
+    low, high = early["speedup_steps_ci95"]
+    summary = rows(
+        f"Evaluated on {result['data']}, {n} samples{labels}",
+        [
+            ("ANN accuracy", percent(result["ann_accuracy"], result["ann_accuracy_ci95"], n)),
+            (f"SNN accuracy, all {len(accuracy)} steps", percent(accuracy[-1], result["accuracy_ci95_by_step"][-1], n)),
+            (f"SNN accuracy, {early['policy']}", percent(early["accuracy"], early["accuracy_ci95"], n)),
+            ("mean steps to a decision", f"{early['mean_steps']:.2f} (95 % of samples within {early['p95_steps']:g})"),
+            ("fixed steps of equal accuracy", fixed),
+            ("speed-up in steps", f"{early['speedup_steps']:.2f} ({low:.2f} to {high:.2f}, n = {n})"),
+            ("speed-up in time", _times(early)),
+            ("oracle (unreachable)", f"{percent(oracle['accuracy'])} in {oracle['mean_steps']:.2f} steps"),
+        ],
+    )
+    shown = sorted({1, 2, 4, 8, 16, 32, 64, 128, len(accuracy)} & set(range(1, len(accuracy) + 1)))
+    steps = table(
+        "Everyone stops after the same number of steps",
+        ("steps", "accuracy", "spikes a sample", "synaptic operations a sample"),
+        [
+            (
+                step,
+                percent(accuracy[step - 1]),
+                f"{result['spikes_per_sample_by_step'][step - 1]:,.0f}",
+                f"{result['synaptic_operations_by_step'][step - 1]:,.0f}",
+            )
+            for step in shown
+        ],
+    )
+    return [steps, summary]
+
+
+def _times(early: Mapping[str, Any]) -> str | None:
+    if early.get("speedup_wall") is None:
+        return None
+    return (
+        f"{early['speedup_wall']:.2f} ({early['wall_seconds']:.3f} s instead of {early['fixed_wall_seconds']:.3f} s, "
+        f"n = {early['timing_n']}, medians of interleaved runs)"
+    )

@@ -1,0 +1,100 @@
+"""The options that several commands share, and what their texts mean."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .._check import RangeError
+
+if TYPE_CHECKING:  # heavy parts are imported when a command runs, so that --help is quick
+    from ..data import Dataset, Part, Preprocessing
+    from ..inference import FixedSteps
+
+AllowCode = Annotated[
+    bool, typer.Option("--allow-code", help="Trust MODEL and DATA that run code: .pt2 programs, Python functions.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, everything else on stderr.")]
+Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Take the first so many samples of DATA.")]
+Layout = Annotated[
+    str | None, typer.Option("--layout", metavar="NCHW|NHWC", help="Where DATA keeps its channels.", show_default=False)
+]
+Mean = Annotated[str | None, typer.Option("--mean", metavar="M[,M...]", help="Subtract from x · scale, per channel.")]
+MinAccuracy = Annotated[
+    float | None,
+    typer.Option("--min-accuracy", min=0.0, max=1.0, help="End with exit code 3 if the accuracy is below this share."),
+]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace the folder if it is there (only one that spikeport wrote).")
+]
+Scale = Annotated[
+    str | None, typer.Option("--scale", metavar="S", help="The network sees (x · S − mean) / std; 1/255 is accepted.")
+]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Every random choice follows from it.")]
+Std = Annotated[str | None, typer.Option("--std", metavar="D[,D...]", help="Divide by, per channel.")]
+Weights = Annotated[
+    Path | None,
+    typer.Option("--weights", metavar="FILE", help="The safetensors file of a package.module:factory."),
+]
+
+DATA_HELP = "digits, file.npz[:xname,yname], or package.module:function with --allow-code."
+MODEL_HELP = "model.onnx; program.pt2 with --allow-code; or package.module:factory with --weights and --allow-code."
+
+
+def changed(
+    base: "Preprocessing", scale: str | None, mean: str | None, std: str | None, layout: str | None
+) -> "Preprocessing":
+    """Return ``base`` with what was given put in its place; raises RangeError for what cannot be read."""
+    from dataclasses import replace
+    from typing import Any
+
+    from ..data import parse_numbers, parse_scale
+
+    given: dict[str, Any] = {}
+    if scale is not None:
+        given["scale"] = parse_scale(scale)
+    if mean is not None:
+        given["mean"] = parse_numbers(mean)
+    if std is not None:
+        given["std"] = parse_numbers(std)
+    if layout is not None:
+        given["layout"] = layout.upper()
+    return replace(base, **given)
+
+
+def load_for(
+    spec: str,
+    part: "Part",
+    preprocessing: "Preprocessing",
+    shapes: tuple[tuple[int, ...], int] | None,
+    *,
+    limit: int | None,
+    allow_code: bool,
+) -> "Dataset":
+    """Load data for a network of the input shape and number of classes ``shapes``, or as they are where it is None."""
+    from ..data import load_data
+
+    features, classes = shapes or (None, None)
+    return load_data(
+        spec, preprocessing, part=part, features=features, classes=classes, limit=limit, allow_code=allow_code
+    )
+
+
+def parse_policy(text: str) -> "FixedSteps | None":
+    """Read ``confidence`` (None: it is calibrated) or ``fixed:T``; raises RangeError for anything else."""
+    if text == "confidence":
+        return None
+    kind, _, steps = text.partition(":")
+    if kind != "fixed" or not (steps.isascii() and steps.isdigit()) or not 1 <= int(steps[:9]) < 10**8:
+        raise RangeError(f"the policy is {text!r}, but confidence or fixed:T (such as fixed:16) was wanted.")
+    from ..inference import FixedSteps
+
+    return FixedSteps(int(steps))
+
+
+def parse_shape(text: str) -> tuple[int, ...]:
+    """Read a shape such as ``1,28,28``; raises RangeError for anything else."""
+    sizes = text.split(",")
+    if not all(size.isascii() and size.isdigit() and 0 < int(size[:10]) < 1 << 28 for size in sizes):
+        raise RangeError(f"{text!r} is no shape; give the axes of one sample, such as 1,28,28.")
+    return tuple(map(int, sizes))
