@@ -67,15 +67,25 @@ def save_graph(graph: Graph, path: str | Path) -> str:
         raise SpikeportError(f"the information of the graph is no JSON: {error}") from None
     arrays = {f"{node.name}/{key}": array for node in graph.nodes for key, array in node.arrays.items()}
     digest = _digest(structure, arrays)
-    content = save(arrays, {"spikeport": str(FORMAT), "structure": structure, "sha256": digest})
-    if len(content) > MAX_BYTES or int.from_bytes(content[:8], "little") > MAX_HEADER_BYTES:
-        raise SpikeportError(f"the graph is too large for one file ({len(content)} bytes); split the network")
+    metadata = {"spikeport": str(FORMAT), "structure": structure, "sha256": digest}
+    size = len(json.dumps(metadata)) + sum(len(name) + array.nbytes for name, array in arrays.items())
+    if len(structure) > MAX_HEADER_BYTES // 2 or size > MAX_BYTES:
+        raise SpikeportError(f"the graph is too large for one file ({size} bytes); split the network")
+    content = _with_sorted_header(save(arrays, metadata))
     try:
         with atomic_write(Path(path)) as temporary:
             temporary.write_bytes(content)
     except OSError as error:
         raise SpikeportError(f"cannot write {path}: {error.strerror or error}") from error
     return digest
+
+
+def _with_sorted_header(content: bytes) -> bytes:
+    """The same file with its header in a fixed order (safetensors shuffles it): equal graphs give equal bytes."""
+    size = int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8 : 8 + size]), sort_keys=True, ensure_ascii=False).encode()
+    header += b" " * (-len(header) % 8)  # the arrays stay aligned
+    return b"".join([len(header).to_bytes(8, "little"), header, memoryview(content)[8 + size :]])
 
 
 def load_graph(path: str | Path) -> Graph:
@@ -95,8 +105,9 @@ def load_graph(path: str | Path) -> Graph:
     try:
         return _parse(content)
     except CorruptFileError as error:
+        reason = str(error)[:500]  # a hostile file may choose what stands there
         raise CorruptFileError(
-            f"{path} is no valid spikeport network: {error}. Make it again with `spikeport convert`."
+            f"{path} is no valid spikeport network: {reason}. Make it again with `spikeport convert`."
         ) from None
 
 
@@ -150,6 +161,8 @@ def _nodes(structure: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> li
         raise CorruptFileError("a structure has nodes and information, and nothing else")
     if len(structure["nodes"]) > MAX_NODES:
         raise CorruptFileError(f"{len(structure['nodes'])} nodes; a graph has at most {MAX_NODES}")
+    for array in arrays.values():
+        array.setflags(write=False)
     nodes, used = [], set[str]()
     for entry in structure["nodes"]:
         if set(entry) != _ENTRY:

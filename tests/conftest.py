@@ -50,6 +50,15 @@ def _find_git() -> bool | None:
     return subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, check=False).returncode == 0 or None
 
 
+def _find_tmpfs() -> list[str] | None:
+    """The command in front of `sh -c "mount -t tmpfs ..."` that lets it work, in a namespace of its own."""
+    command = ["unshare", "--map-root-user", "--mount"]
+    if shutil.which(command[0]) is None:
+        return None
+    mount = ["mount", "-t", "tmpfs", "none", str(Path(__file__).parent)]
+    return command if subprocess.run([*command, *mount], capture_output=True, check=False).returncode == 0 else None
+
+
 def _find_gpu() -> bool | None:
     import torch
 
@@ -64,6 +73,7 @@ PARTS: dict[str, tuple[Callable[[], object | None], str]] = {
     "git": (_find_git, "run the tests in a clone"),
     "gpu": (_find_gpu, "run on a machine with a CUDA device"),
     "onnxruntime": (_find_module("onnxruntime"), "pip install spikeport[dev]"),
+    "tmpfs": (_find_tmpfs, "allow user namespaces (util-linux's unshare), or run as root"),
     "snntorch": (_find_module("snntorch"), "pip install spikeport[dev]"),
 }
 
@@ -112,6 +122,14 @@ def root() -> Path:
 def data_dir() -> Path:
     """The folder of real data and models."""
     return Path(str(require("data")))
+
+
+@pytest.fixture(scope="session")
+def mounting() -> list[str]:
+    """The command in front of `sh -c "mount -t tmpfs ..."`: what it starts has mounts of its own."""
+    found = require("tmpfs")
+    assert isinstance(found, list)
+    return found
 
 
 @pytest.fixture(scope="session")
