@@ -107,10 +107,10 @@ class Importer:
         if schema is None:
             return list(fx_node.args)
         given = list(fx_node.args)
-        for argument in schema.arguments[len(given) :]:
-            given.append(
-                fx_node.kwargs.get(argument.name, argument.default_value if argument.has_default_value() else None)
-            )
+        given += [
+            fx_node.kwargs.get(argument.name, argument.default_value if argument.has_default_value() else None)
+            for argument in schema.arguments[len(given) :]
+        ]
         return given
 
     def refuse(self, fx_node: Any, reason: str) -> None:
@@ -127,7 +127,7 @@ class Importer:
 
 
 def place(fx_node: Any) -> str:
-    """Where in the module tree a call stands: the path of the module, and the call in it unless the module is one call."""
+    """Where a call stands in the module tree: the path of a leaf module, or path and call."""
     stack = list((fx_node.meta.get("nn_module_stack") or {}).values())
     path, kind = (str(stack[-1][0]), str(stack[-1][1])) if stack else ("", "")
     path = path.removeprefix("L['self'].").strip(".")

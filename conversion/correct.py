@@ -1,7 +1,9 @@
-"""Bias correction: layer by layer, let the mean rate of each spiking channel meet the mean activation it stands for.
+"""Mean correction: layer by layer, let the mean output of each spiking channel meet the mean activation it stands for.
 
-A spiking layer reads spikes, not activations, and so its mean is a little off even where thresholds are right.  The
-difference of the means, by channel, goes into the neuron's bias.
+A spiking layer reads spikes, not activations, and so its mean is a little off even where thresholds are right.  By
+the end of t steps the output of a channel lacks D(t) = t * mean(activation) - theta * mean(sum of spikes).  What grows
+with every step (clipping, say) is mended by the bias; what is lost once (spikes that come late, because layers before
+it first have to fill) by the initial membrane.  D(t) = once + t * rate is read off at T / 2 and T.
 """
 
 from collections.abc import Mapping
@@ -20,11 +22,12 @@ PASSES = 4
 
 
 def corrected(spiking: Graph, analog: Graph, x: np.ndarray, timesteps: int, *, passes: int = PASSES) -> Graph:
-    """The spiking Graph with b <- b + mean(activation) - theta * mean(spikes) applied from the first layer to the last.
+    """The spiking Graph with bias <- bias + rate and initial <- initial + once, from the first layer to the last.
 
-    A layer is corrected on the spikes of layers that are corrected already; each of ``passes`` batches of x moves the
-    bias by the remaining difference over its number, so that the last one is the mean over all.
-    Source: Li et al. 2021 (arXiv 2106.06984), the "light pipeline", equation for the bias.
+    A layer is corrected on the spikes of layers that are corrected already; the k-th of ``passes`` batches of x moves
+    both by 1 / k of what still is missing, so that in the end the mean over all batches counts.
+    Source: Li et al. 2021 (arXiv 2106.06984), the "light pipeline", for bias and initial potential; the separation of
+    the two by their growth in time is ours.
     """
     biggest = max(int(np.prod(shape)) for shape in spiking.shapes.values())
     size = int(np.clip(ELEMENTS // (biggest * timesteps), 1, max(1, len(x) // passes)))
@@ -35,22 +38,31 @@ def corrected(spiking: Graph, analog: Graph, x: np.ndarray, timesteps: int, *, p
     return graph
 
 
-def _one_pass(graph: Graph, analog: Graph, x: np.ndarray, timesteps: int, rate: float) -> Graph:
+def _one_pass(graph: Graph, analog: Graph, x: np.ndarray, timesteps: int, share: float) -> Graph:
     wanted = _mean_activations(analog, x)
     engine = Engine(graph, max_steps=timesteps)
-    biases: dict[str, np.ndarray] = {}
+    found: dict[str, Node] = {}
 
     def give(node: Node, inputs: list[Tensor]) -> Tensor | None:
         if node.operator != "neuron":
             return None
-        theta = torch.from_numpy(node.arrays["threshold"].copy())
-        spikes = engine.neuron_sequence(node, inputs[0], timesteps)
-        missing = wanted[node.name] - theta * by_channel(spikes).mean(1)
-        biases[node.name] = node.arrays["bias"] + rate * missing.numpy()
-        return engine.neuron_sequence(with_arrays(node, bias=biases[node.name]), inputs[0], timesteps)
+        once, rate = _missing(node, engine.neuron_sequence(node, inputs[0], timesteps), wanted[node.name])
+        arrays = {"bias": node.arrays["bias"] + share * rate, "initial": node.arrays["initial"] + share * once}
+        found[node.name] = with_arrays(node, **arrays)
+        return engine.neuron_sequence(found[node.name], inputs[0], timesteps)
 
     engine.walk(torch.from_numpy(x), timesteps, give)
-    return mapped(graph, lambda node: with_arrays(node, bias=biases[node.name]), biases)
+    return mapped(graph, lambda node: found[node.name], found)
+
+
+def _missing(node: Node, spikes: Tensor, activation: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """What a channel's output lacks once, and at every step, in units of the membrane: (channels,) each."""
+    steps, theta = len(spikes), torch.from_numpy(node.arrays["threshold"].copy())
+    half = steps // 2
+    by_half = half * activation - theta * half * by_channel(spikes[:half]).mean(1) if half else torch.zeros(())
+    by_end = steps * activation - theta * steps * by_channel(spikes).mean(1)
+    rate = (by_end - by_half) / (steps - half)
+    return (by_end - steps * rate).numpy(), rate.numpy()
 
 
 def _mean_activations(analog: Graph, x: np.ndarray) -> Mapping[str, Tensor]:

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from .._check import RangeError, ShapeError, SpikeportError
 from ..conversion.layers import layer_rows
-from ..conversion.methods import Auto, Recipe, chosen
+from ..conversion.methods import Auto, Choice, Recipe, chosen
 from ..conversion.rewrite import simplified
 from ..conversion.source import Source, analog_output, check_graph, check_source
 from ..conversion.spiking import require_convertible
-from ..data import Dataset, split_calibration
+from ..data import Dataset, Split, split_calibration
 from ..inference import accuracy_interval, steps_within
 from ..networks.graph import Graph
 from ..networks.outputs import outputs_over_time
@@ -78,17 +78,12 @@ def convert_network(
         raise RangeError(f"timesteps is {timesteps}; choose 1 to 4096")
     if code not in ("binary", "signed"):
         raise SpikeportError(f"there is no spike code {code!r} for conversion; choose binary or signed")
-    tell = progress or (lambda stage, done: None)
-    x = calibration.x
-    split = split_calibration(len(x), seed, hashes=calibration.hashes)
+    tell = progress or _silent
+    x, split = calibration.x, split_calibration(len(calibration.x), seed, hashes=calibration.hashes)
     tell("check the import", 0.0)
-    error = check_source(source, x[split.fit[:CHECK_SAMPLES]])
-    analog = simplified(source.graph)
-    require_convertible(analog)
-    check_graph(analog, source, x[split.fit[:CHECK_SAMPLES]])
+    analog, error = _imported(source, x[split.fit[:CHECK_SAMPLES]])
     ann_output = analog_output(analog, x)
     labels = _labels(calibration, ann_output)
-    tell("choose thresholds", 0.0)
     choice = chosen(
         method,
         analog,
@@ -99,13 +94,58 @@ def convert_network(
         timesteps=timesteps,
         progress=lambda done: tell("choose thresholds", done),
     )
-    held = split.exit
-    outputs = outputs_over_time(
-        choice.graph, x[held], timesteps, progress=lambda done: tell("run the exit split", done)
-    )
+    held = _exit_data(choice.graph, calibration, split.exit, labels, ann_output, timesteps, tell)
     tell("measure the layers", 0.0)
-    layers = layer_rows(choice.graph, analog, x[held[:LAYER_SAMPLES]], timesteps)
-    about = {
+    report = {
+        **_about(source, choice, calibration, split, code, timesteps, seed),
+        "ann_output_max_error": error,
+        **accuracy_rows(torch.from_numpy(held.outputs), labels[split.exit], held.ann_labels),
+        "layers": layer_rows(choice.graph, analog, x[split.exit[:LAYER_SAMPLES]], timesteps),
+    }
+    information = {"preprocessing": calibration.preprocessing.to_json(), "seed": seed}
+    conversion = {"method": choice.method, "timesteps": timesteps, "spikes": code}
+    spiking = _informed(choice.graph, {**information, "conversion": conversion})
+    return Converted(spiking, _informed(analog, information), held, report)
+
+
+def _silent(stage: str, done: float) -> None:
+    """Progress that nobody watches."""
+
+
+def _imported(source: Source, x: np.ndarray) -> tuple[Graph, float]:
+    """The simplified analog Graph, checked against the source before and after its rewrites."""
+    error = check_source(source, x)
+    analog = simplified(source.graph)
+    require_convertible(analog)
+    check_graph(analog, source, x)
+    return analog, error
+
+
+def _exit_data(
+    graph: Graph,
+    calibration: Dataset,
+    index: np.ndarray,
+    labels: np.ndarray,
+    ann_output: np.ndarray,
+    timesteps: int,
+    tell: Progress,
+) -> ExitData:
+    outputs = outputs_over_time(
+        graph, calibration.x[index], timesteps, progress=lambda done: tell("run the exit split", done)
+    )
+    return ExitData(
+        outputs.numpy(),
+        labels[index].astype(np.int64) if calibration.y is not None else np.full(len(index), -1, np.int64),
+        ann_output[index].argmax(1),
+        calibration.hashes[index],
+        calibration.hashes,
+    )
+
+
+def _about(
+    source: Source, choice: Choice, calibration: Dataset, split: Split, code: str, timesteps: int, seed: int
+) -> dict[str, Any]:
+    return {
         "model": source.name,
         "source_sha256": source.sha256,
         "method": choice.method,
@@ -116,26 +156,11 @@ def convert_network(
         "seed": seed,
         "n_fit": len(split.fit),
         "n_choose": len(split.choose),
-        "n_exit": len(held),
+        "n_exit": len(split.exit),
         "labels": "true" if calibration.y is not None else "ann",
-        "ann_output_max_error": error,
         "unsupported": [],
         "notes": list(source.notes),
     }
-    information = {"preprocessing": calibration.preprocessing.to_json(), "seed": seed}
-    ann_labels = ann_output.argmax(1)
-    return Converted(
-        _informed(choice.graph, {**information, "conversion": {"method": choice.method, "timesteps": timesteps}}),
-        _informed(analog, information),
-        ExitData(
-            outputs.numpy(),
-            labels[held] if calibration.y is not None else np.full(len(held), -1),
-            ann_labels[held],
-            calibration.hashes[held],
-            calibration.hashes,
-        ),
-        {**about, **accuracy_rows(outputs, labels[held], ann_labels[held]), "layers": layers},
-    )
 
 
 def _labels(calibration: Dataset, ann_output: np.ndarray) -> np.ndarray:

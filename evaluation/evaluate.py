@@ -62,51 +62,49 @@ def evaluate_network(  # noqa: PLR0913 - four parts and five options
     tell = progress or (lambda stage, done: None)
     refuse_shared(data.hashes, exit_data.calibration_hashes)
     steps = len(exit_data.outputs)
-    if isinstance(policy, FixedSteps) and policy.steps > steps:
-        raise RangeError(
-            f"fixed:{policy.steps} asks for more steps than the {steps} that the network was converted for"
-        )
+    if policy is not None and policy.steps > steps:
+        raise RangeError(f"fixed:{policy.steps} asks for more steps than the {steps} of the conversion")
     tell("run the analog network", 0.0)
     ann_labels = analog_output(analog, data.x).argmax(1)
     labels = ann_labels if data.y is None else data.y
     if labels.max(initial=0) >= exit_data.outputs.shape[2]:
-        raise ShapeError(
-            f"the labels go up to {labels.max()}, but the network has {exit_data.outputs.shape[2]} classes"
-        )
+        raise ShapeError(f"labels go up to {labels.max()}, but the network has {exit_data.outputs.shape[2]} classes")
     activity = measured(spiking, data.x, steps, lambda done: tell("run all steps", done))
+    truth = torch.from_numpy(labels)
     rule: ExitRule = policy or calibrated_rule(exit_data, max_loss=max_loss)
-    tell("run with early exit", 0.0)
-    engine = Engine(spiking, max_steps=steps, chunk=EXIT_CHUNK)
+    decisions, early = _early(spiking, data, rule, activity, truth, seed, tell)
+    if timing:
+        early |= timed(spiking, data.x, rule, steps, early["smallest_fixed_steps_of_equal_accuracy"], tell, seed)
+    return {
+        "data": data.name,
+        "seed": seed,
+        "timesteps": steps,
+        "labels": "ann" if data.y is None else "true",
+        "calibration_labels": "true" if exit_data.labelled else "ann",
+        **accuracy_rows(activity.outputs, labels, ann_labels),
+        "spikes_per_sample_by_step": activity.spikes.mean(1).cumsum(0).tolist(),
+        "synaptic_operations_by_step": activity.accumulates.mean(1).cumsum(0).tolist(),
+        "multiply_accumulates_per_sample": multiplies(spiking, steps),
+        "early_exit": early,
+        "oracle": oracle(activity.outputs, truth)._asdict(),
+        "figures": exit_figures(spiking, data.x, activity, decisions, truth, steps),
+    }
+
+
+def _early(
+    graph: Graph, data: Dataset, rule: ExitRule, activity: Activity, labels: Tensor, seed: int, tell: Progress
+) -> tuple[Decisions, dict[str, Any]]:
+    """Really run with early exit, and count."""
     run = run_with_exit(
-        engine,
+        Engine(graph, max_steps=len(activity.outputs), chunk=EXIT_CHUNK),
         torch.from_numpy(data.x),
         rule,
         batch_size=BATCH,
         progress=lambda done, n: tell("run with early exit", done / n),
     )
     decisions = Decisions(run.label, run.steps, run.confidence)
-    early = {
-        **exit_numbers(rule, decisions, activity, torch.from_numpy(labels), seed),
-        "mean_steps_computed": float(run.steps_computed.double().mean()),
-    }
-    if timing:
-        early |= timed(spiking, data.x, rule, steps, early["smallest_fixed_steps_of_equal_accuracy"], tell, seed)
-    rows = accuracy_rows(activity.outputs, labels, ann_labels)
-    return {
-        "data": data.name,
-        "n": rows["n"],
-        "seed": seed,
-        "timesteps": steps,
-        "labels": "ann" if data.y is None else "true",
-        "calibration_labels": "true" if exit_data.labelled else "ann",
-        **{key: value for key, value in rows.items() if key != "n"},
-        "spikes_per_sample_by_step": activity.spikes.mean(1).cumsum(0).tolist(),
-        "synaptic_operations_by_step": activity.accumulates.mean(1).cumsum(0).tolist(),
-        "multiply_accumulates_per_sample": multiplies(spiking, steps),
-        "early_exit": early,
-        "oracle": oracle(activity.outputs, torch.from_numpy(labels))._asdict(),
-        "figures": exit_figures(spiking, data.x, activity, decisions, torch.from_numpy(labels), steps),
-    }
+    numbers = exit_numbers(rule, decisions, activity, labels, seed)
+    return decisions, {**numbers, "mean_steps_computed": float(run.steps_computed.double().mean())}
 
 
 def multiplies(graph: Graph, steps: int) -> int:
