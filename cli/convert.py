@@ -52,9 +52,10 @@ def convert(
 ) -> None:
     """Convert MODEL into a spiking network.
 
-    It is calibrated on DATA and written with its report into DIR. DATA are split once, by the seed: to fit thresholds, to choose a method, and to calibrate the early exit. The
-    accuracy, also that of --min-accuracy, is the one on the last part, after all time steps. DIR is written whole or
-    not at all; where the accuracy is too low it is still written.
+    It is calibrated on DATA and written with its report into DIR. DATA are split once, by the seed: to fit thresholds,
+    to choose a method, and to calibrate the early exit. The accuracy, also that of --min-accuracy, is the one on the
+    last part, after all time steps. DIR is written whole or not at all; where the accuracy is too low it is still
+    written.
     """
     from ..conversion.methods import parse_method
     from ..data import default_preprocessing

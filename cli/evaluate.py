@@ -41,9 +41,9 @@ def evaluate(
 ) -> None:
     """Measure the network in DIR on DATA.
 
-    With early exit, and on DATA that it was not calibrated on. DATA go through what the calibration data went through, unless options say otherwise. The exit rule is calibrated
-    on the part of the calibration data that was kept for it, never on DATA. The result also goes into DIR's report;
-    --min-accuracy is held against the accuracy with early exit.
+    With early exit, and on DATA that it was not calibrated on. They go through what the calibration data went through,
+    unless options say otherwise. The exit rule is calibrated on the part of the calibration data that was kept for it,
+    never on DATA. The result also goes into DIR's report; --min-accuracy is held against the accuracy with early exit.
     """
     from ..data import drop_shared as without_shared
     from ..evaluation.evaluate import evaluate_network
