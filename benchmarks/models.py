@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["MODELS", "Model", "data_folder", "digits_cnn", "train_digits_cnn"]
+__all__ = ["MODELS", "Model", "data_folder", "digits_cnn", "mnist_cnn", "train_digits_cnn"]
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -88,15 +88,19 @@ def load_digits(path: Path) -> nn.Module:
     return _filled(digits_cnn(), load_file(path))
 
 
-def load_mnist_cnn(path: Path) -> nn.Module:
+def mnist_cnn() -> nn.Sequential:
     """Three bias-free convolutions with average pooling, then two bias-free linear layers; pixels 0 to 255."""
-    network = nn.Sequential(
+    return nn.Sequential(
         nn.Conv2d(1, 20, 5, bias=False), nn.ReLU(), nn.AvgPool2d(2),
         nn.Conv2d(20, 32, 5, bias=False), nn.ReLU(), nn.AvgPool2d(2),
         nn.Conv2d(32, 128, 3, bias=False), nn.ReLU(), nn.AvgPool2d(2), nn.Flatten(),
         nn.Linear(128, 500, bias=False), nn.ReLU(), nn.Linear(500, 10, bias=False),
     )  # fmt: skip
-    return _filled(network, load_file(path))
+
+
+def load_mnist_cnn(path: Path) -> nn.Module:
+    """`mnist_cnn` with its trained weights."""
+    return _filled(mnist_cnn(), load_file(path))
 
 
 def load_mnist8(path: Path) -> nn.Module:

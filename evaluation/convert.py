@@ -15,7 +15,7 @@ from ..conversion.rewrite import simplified
 from ..conversion.source import Source, analog_output, check_graph, check_source
 from ..conversion.spiking import require_convertible
 from ..data import Dataset, Split, split_calibration
-from ..inference import accuracy_interval, steps_within
+from ..inference import accuracy_interval, paired_difference_interval, steps_within
 from ..networks.graph import Graph
 from ..networks.outputs import outputs_over_time
 
@@ -180,7 +180,8 @@ def _labels(calibration: Dataset, ann_output: np.ndarray) -> np.ndarray:
 
 def accuracy_rows(outputs: Tensor, labels: np.ndarray, ann_labels: np.ndarray) -> dict[str, Any]:
     """Accuracy by step with 95 % intervals, that of the analog network, and the steps needed to come within points."""
-    right = (outputs.argmax(-1) == torch.from_numpy(labels)).double().mean(1).tolist()
+    predicted = outputs.argmax(-1)
+    right = (predicted == torch.from_numpy(labels)).double().mean(1).tolist()
     ann = float((ann_labels == labels).mean())
     return {
         "n": len(labels),
@@ -188,10 +189,23 @@ def accuracy_rows(outputs: Tensor, labels: np.ndarray, ann_labels: np.ndarray) -
         "ann_accuracy_ci95": list(accuracy_interval(ann, len(labels))),
         "accuracy_by_step": right,
         "accuracy_ci95_by_step": [list(accuracy_interval(value, len(labels))) for value in right],
+        "ann_difference_by_step": _differences(predicted, labels, ann_labels),
         "steps_within": {
             f"{points:g}" if points % 1 else f"{points:.1f}": steps_within(ann, right, points) for points in POINTS
         },
     }
+
+
+def _differences(predicted: Tensor, labels: np.ndarray, ann_labels: np.ndarray) -> dict[str, list[float]]:
+    """Accuracy minus the analog network's, with its paired 95 % interval, at 1, 2, 4, ... and T steps."""
+    steps = len(predicted)
+    shown = sorted({2**k for k in range(steps.bit_length()) if 2**k <= steps} | {steps})
+    found = {}
+    for step in shown:
+        pair = torch.from_numpy(ann_labels), torch.from_numpy(labels)
+        difference = paired_difference_interval(predicted[step - 1], *pair)
+        found[str(step)] = [difference.value, difference.low, difference.high]
+    return found
 
 
 def _informed(graph: Graph, information: dict[str, Any]) -> Graph:
