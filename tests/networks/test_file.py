@@ -171,6 +171,7 @@ def test_no_truncated_or_flipped_file_is_taken_for_whole(
     assert {name: kind for name, kind in found.items() if kind != "CorruptFileError"} == {}
 
 
+@pytest.mark.slow
 def test_every_single_bit_matters(tmp_path: Path) -> None:
     nodes = [make_node("x", "input", shape=(1,)), make_node("wé", "linear", ["x"], arrays={"weight": [[0.5]]})]
     path = tmp_path / "g"

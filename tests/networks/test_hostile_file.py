@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from safetensors.numpy import save
 
 from spikeport.networks.file import _digest
@@ -154,6 +155,7 @@ def wrong_arrays() -> Iterator[tuple[str, bytes]]:
     yield "array out of range", of(X, FILTER, Y, arrays={"w/alpha": np.float32([2.0])})
 
 
+@pytest.mark.slow
 def test_a_hostile_file_is_refused(tmp_path: Path) -> None:
     names = {}
     for index, (name, content) in enumerate([*no_safetensors(), *wrong_structures(), *wrong_graphs(), *wrong_arrays()]):

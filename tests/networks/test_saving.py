@@ -35,6 +35,7 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, mounting: list[str]) 
     assert list(tmp_path.iterdir()) == [], "the small disk was mounted for that process alone"
 
 
+@pytest.mark.slow
 def test_a_killed_process_leaves_no_half_written_network(tmp_path: Path) -> None:
     report = run(sys.executable, str(WORKER), "killed", str(tmp_path))
     assert report["atomic"] == 0
