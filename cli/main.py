@@ -65,9 +65,13 @@ def run(arguments: list[str]) -> int:
     as_json = "--json" in arguments
     try:
         with _quiet(), _terminated_as_interrupted():
-            code = command.main(arguments or ["--help"], prog_name="spikeport", standalone_mode=False)
+            # not command.main(), which would handle Ctrl-C in its own way
+            with command.make_context("spikeport", arguments or ["--help"]) as context:
+                command.invoke(context)
             sys.stdout.flush()
-        return code if isinstance(code, int) else 0
+        return 0
+    except typer.Exit as end:
+        return end.exit_code
     except BrokenPipeError:  # the reader, such as head, has seen enough
         sys.stdout = None  # so that Python does not try to flush it again
         return BROKEN_PIPE
