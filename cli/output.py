@@ -42,7 +42,10 @@ def show(*parts: Any) -> None:
     """Print tables and lines for people."""
     console = Console(file=sys.stdout)
     for part in parts:
-        console.print(part if isinstance(part, Table) else Text(printable(str(part))))
+        if isinstance(part, Table):
+            console.print(part)
+        else:
+            console.print(Text(printable(str(part))), soft_wrap=True)
 
 
 def note(message: str) -> None:
