@@ -76,7 +76,7 @@ def convolution(  # noqa: PLR0913 - the operator's own arguments
 
 
 @handles("_native_batch_norm_legit_no_training")
-def batch_norm(
+def batch_norm(  # noqa: PLR0913 - the operator's own arguments
     importer: Importer,
     fx_node: Any,
     x: Any,

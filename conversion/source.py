@@ -67,7 +67,7 @@ def check_graph(graph: Graph, source: Source, x: np.ndarray) -> float:
     error = float(np.abs(got.reshape(wanted.shape).astype(np.float64) - wanted).max()) / scale
     if not error <= TOLERANCE:
         raise SpikeportError(
-            f"the imported Graph differs from {source.name} by {error:.2e} of its largest output (at most {TOLERANCE}); "
+            f"its Graph differs from {source.name} by {error:.2e} of its largest output (allowed: {TOLERANCE}); "
             "please report this network as a fault of spikeport"
         )
     return error

@@ -13,10 +13,11 @@ from ..networks.run import Engine
 
 __all__ = ["timed"]
 
-TIMED_SAMPLES = 512
+Plan = tuple[int, int]
+MOST_SAMPLES, LEAST_SAMPLES = 2048, 128
+SECONDS = 12.0  # for one fixed run: the number of timed samples follows from it
 REPEATS = 5
-BATCH = 64
-CHUNKS = (1, 2, 4, 8, 16)
+PLANS = ((1, 64), (2, 64), (4, 64), (8, 64), (2, 128), (1, 256), (4, 128))  # (chunk of steps, places in the batch)
 
 
 def timed(
@@ -27,44 +28,47 @@ def timed(
     fixed_steps: int,
     tell: Callable[[str, float], None],
     seed: int,
-    *,
-    samples: int = TIMED_SAMPLES,
 ) -> dict[str, Any]:
-    """Medians of 5 interleaved runs over the same samples (at most 512, drawn by the seed).
+    """Medians of 5 interleaved runs over the same samples, drawn by the seed: as many as a fixed run does in 12 s.
 
-    speedup_wall = seconds of the fixed run of ``fixed_steps`` steps, with the chunk that is best for it, / seconds of
-    the exit run, with its own best chunk; both chunks are found first, on other samples where there are enough.
+    speedup_wall = seconds of the fixed run of ``fixed_steps`` steps, with the chunk and batch that are best for it, /
+    seconds of the exit run with its own best; both are found first, in a trial run of each.
     """
-    order = np.random.default_rng(seed).permutation(len(x))
-    drawn = torch.from_numpy(x[order[:samples]])
-    trial = torch.from_numpy(x[order[-min(len(x), 2 * BATCH) :]])
+    order = np.random.default_rng(seed).permutation(len(x))[:MOST_SAMPLES]
+    trial = torch.from_numpy(x[order[: 4 * LEAST_SAMPLES]])
     tell("time early exit", 0.0)
-    fixed_chunks = [chunk for chunk in CHUNKS if chunk <= fixed_steps]
-    fixed_chunk = _fastest(fixed_chunks, lambda chunk: _fixed(graph, trial, fixed_steps, chunk))
-    exit_chunk = _fastest([1, 2, 4, 8], lambda chunk: _exit(graph, trial, rule, steps, chunk))
+    fixed_plans = [plan for plan in PLANS if plan[0] <= fixed_steps]
+    fixed_plan, seconds = _fastest(fixed_plans, lambda plan: _fixed(graph, trial, fixed_steps, plan))
+    exit_plan, _ = _fastest(list(PLANS), lambda plan: _exit(graph, trial, rule, steps, plan))
     tell("time early exit", 0.3)
+    samples = int(np.clip(SECONDS / seconds * len(trial), LEAST_SAMPLES, MOST_SAMPLES))
+    drawn = torch.from_numpy(x[order[:samples]])
     fixed_seconds, exit_seconds = interleaved_medians(
-        [_fixed(graph, drawn, fixed_steps, fixed_chunk), _exit(graph, drawn, rule, steps, exit_chunk)], REPEATS
+        [_fixed(graph, drawn, fixed_steps, fixed_plan), _exit(graph, drawn, rule, steps, exit_plan)], REPEATS
     )
     return {
         "speedup_wall": fixed_seconds / exit_seconds,
         "wall_seconds": exit_seconds,
         "fixed_wall_seconds": fixed_seconds,
         "timing_n": len(drawn),
-        "timing_chunk": exit_chunk,
-        "timing_fixed_chunk": fixed_chunk,
+        "timing_chunk": exit_plan[0],
+        "timing_batch": exit_plan[1],
+        "timing_fixed_chunk": fixed_plan[0],
+        "timing_fixed_batch": fixed_plan[1],
         "timing_threads": torch.get_num_threads(),
     }
 
 
-def _fixed(graph: Graph, x: torch.Tensor, steps: int, chunk: int) -> Callable[[], object]:
-    return partial(run_fixed, Engine(graph, max_steps=steps, chunk=chunk), x, steps, batch_size=BATCH)
+def _fixed(graph: Graph, x: torch.Tensor, steps: int, plan: Plan) -> Callable[[], object]:
+    return partial(run_fixed, Engine(graph, max_steps=steps, chunk=plan[0]), x, steps, batch_size=plan[1])
 
 
-def _exit(graph: Graph, x: torch.Tensor, rule: ExitRule, steps: int, chunk: int) -> Callable[[], object]:
-    return partial(run_with_exit, Engine(graph, max_steps=steps, chunk=chunk), x, rule, batch_size=BATCH)
+def _exit(graph: Graph, x: torch.Tensor, rule: ExitRule, steps: int, plan: Plan) -> Callable[[], object]:
+    return partial(run_with_exit, Engine(graph, max_steps=steps, chunk=plan[0]), x, rule, batch_size=plan[1])
 
 
-def _fastest(chunks: list[int], run: Callable[[int], Callable[[], object]]) -> int:
-    seconds = interleaved_medians([run(chunk) for chunk in chunks], 1)
-    return chunks[int(np.argmin(seconds))]
+def _fastest(plans: list[Plan], run: Callable[[Plan], Callable[[], object]]) -> tuple[Plan, float]:
+    """The plan of the fastest of single runs (after one that is not timed), and its seconds."""
+    seconds = interleaved_medians([run(plan) for plan in plans], 1)
+    best = int(np.argmin(seconds))
+    return plans[best], seconds[best]

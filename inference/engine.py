@@ -1,10 +1,10 @@
 """The one protocol through which early exit drives a spiking network, whatever runs it."""
 
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from torch import Tensor
 
-__all__ = ["StepEngine"]
+__all__ = ["Replacing", "StepEngine"]
 
 State = TypeVar("State")
 
@@ -60,4 +60,17 @@ class StepEngine(Protocol[State]):
 
     def join(self, a: State, b: State) -> State:
         """Return the state of the samples of ``a`` followed by those of ``b``."""
+        ...
+
+
+@runtime_checkable
+class Replacing(Protocol):
+    """What an engine may offer beside ``StepEngine``, where a refill need not copy the samples that stay."""
+
+    def put(self, state: Any, places: Tensor, fresh: Any) -> Any:
+        """Return the state in which the samples of ``fresh`` have taken the ``places`` (int64) of others.
+
+        It tells each sample the same as ``join(select(state, others), fresh)``, in another order; ``state`` itself may
+        be written over.
+        """
         ...

@@ -21,12 +21,18 @@ from torch import Tensor
 
 from .._check import RangeError
 from .checks import require_engine, require_output_block, require_samples, require_window
-from .engine import StepEngine
+from .engine import Replacing, StepEngine
 from .rules import Decision, ExitRule, answer
 
 __all__ = ["EXCHANGE_COST", "ExitRun", "iterate_decisions", "run_with_exit"]
 
 State = TypeVar("State")
+
+REPLACED_SHARE = 1 / 16
+"""Share of the places that must be free before fresh samples are put into them, where nobody else is copied.
+
+An estimate: a refill costs a few small calls; fewer places would hardly pay for them.
+"""
 
 EXCHANGE_COST = 1.0
 """Price of an exchange in steps of the whole batch.
@@ -167,6 +173,8 @@ class _Run(Generic[State]):
             return False
         if int(self.age.max()) >= self.engine.max_steps:  # no place is ever run far past the window
             return True
+        if self._replaces():
+            return free >= REPLACED_SHARE * len(self.live)
         return self.idle_steps + free * self._next_steps() >= self.exchange_cost * len(self.live)
 
     @torch.no_grad()
@@ -174,7 +182,29 @@ class _Run(Generic[State]):
         self._settle(self._take(self.batch_size))
         self.state = self.engine.start(self.block)
 
+    def _replaces(self) -> bool:
+        """Whether fresh samples are put in free places and nobody else is copied."""
+        return isinstance(self.engine, Replacing) and self.queued < len(self.x)
+
     def _refill(self) -> None:
+        if isinstance(self.engine, Replacing) and self._replaces():
+            self._replace(self.engine)
+        else:
+            self._compact()
+
+    def _replace(self, engine: Replacing) -> None:
+        free = (~self.live).nonzero().squeeze(1)
+        fresh = self._take(len(free))
+        places = free[: len(fresh)]
+        block = self.x[fresh.to(self.x.device)]
+        self.state = engine.put(self.state, places.to(self.x.device), self.engine.start(block))
+        self.block[places.to(self.x.device)] = block
+        self.sample[places] = fresh
+        self.age[places] = 0
+        self.live[places] = True
+        self.idle_steps = 0
+
+    def _compact(self) -> None:
         keep = self.live.nonzero().squeeze(1)
         state = self.engine.select(self.state, keep.to(self.x.device))
         age, fresh = self.age[keep], self._take(self.batch_size - len(keep))

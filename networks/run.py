@@ -37,23 +37,61 @@ class NetworkState(NamedTuple):
 
 def select(state: NetworkState, index: Tensor) -> NetworkState:
     """The state of the samples that ``index`` names (a boolean mask or positions)."""
+    positions = index.nonzero().squeeze(1) if index.dtype == torch.bool else index
+
+    def pick(part: Tensor) -> Tensor:
+        return _logical(_physical(part).index_select(0, positions))
+
     return NetworkState(
-        {name: tuple(part[index] for part in parts) for name, parts in state.nodes.items()},
-        {name: part[index] for name, part in state.edges.items()},
-        {name: _layout(part[index]) for name, part in state.fixed.items()},
+        {name: tuple(pick(part) for part in parts) for name, parts in state.nodes.items()},
+        {name: pick(part) for name, part in state.edges.items()},
+        {name: pick(part) for name, part in state.fixed.items()},
     )
 
 
 def join(first: NetworkState, second: NetworkState) -> NetworkState:
     """The states of two groups of samples as one batch, ``first`` before ``second``."""
+
+    def both(a: Tensor, b: Tensor) -> Tensor:
+        return _logical(torch.cat([_physical(a), _physical(b)]))
+
     return NetworkState(
         {
-            name: tuple(torch.cat(pair) for pair in zip(parts, second.nodes[name], strict=True))
+            name: tuple(both(a, b) for a, b in zip(parts, second.nodes[name], strict=True))
             for name, parts in first.nodes.items()
         },
-        {name: torch.cat([part, second.edges[name]]) for name, part in first.edges.items()},
-        {name: _layout(torch.cat([part, second.fixed[name]])) for name, part in first.fixed.items()},
+        {name: both(part, second.edges[name]) for name, part in first.edges.items()},
+        {name: both(part, second.fixed[name]) for name, part in first.fixed.items()},
     )
+
+
+def put(state: NetworkState, places: Tensor, fresh: NetworkState) -> NetworkState:
+    """Let fresh samples take the places (positions) of others; ``state`` is written over and given back.
+
+    What ``join(select(state, others), fresh)`` does in another order, without copying the others.
+    """
+
+    def write(part: Tensor, new: Tensor) -> Tensor:
+        _physical(part).index_copy_(0, places, _physical(new))
+        return part
+
+    return NetworkState(
+        {
+            name: tuple(write(part, new) for part, new in zip(parts, fresh.nodes[name], strict=True))
+            for name, parts in state.nodes.items()
+        },
+        {name: write(part, fresh.edges[name]) for name, part in state.edges.items()},
+        {name: write(part, fresh.fixed[name]) for name, part in state.fixed.items()},
+    )
+
+
+def _physical(part: Tensor) -> Tensor:
+    """The view in which each sample lies in one piece of memory."""
+    return part.permute(0, 2, 3, 1) if part.ndim == 4 else part
+
+
+def _logical(part: Tensor) -> Tensor:
+    return part.permute(0, 3, 1, 2) if part.ndim == 4 else part
 
 
 def _layout(x: Tensor) -> Tensor:
@@ -174,6 +212,11 @@ class Engine:
     def join(self, a: NetworkState, b: NetworkState) -> NetworkState:
         """The state of the samples of ``a`` followed by those of ``b``; see ``join``."""
         return join(a, b)
+
+    @torch.inference_mode()
+    def put(self, state: NetworkState, places: Tensor, fresh: NetworkState) -> NetworkState:
+        """Let fresh samples take the places of others, in place; see ``put``."""
+        return put(state, places, fresh)
 
     @torch.inference_mode()
     def walk(self, x: Tensor, steps: int, give: Give) -> Tensor:

@@ -43,6 +43,7 @@ def fire_float32(  # noqa: PLR0913 - one argument a buffer
     current: FloatArray,
     steps: int,
     membrane: FloatArray,
+    new_membrane: FloatArray,
     count: FloatArray,
     threshold: FloatArray,
     bias: FloatArray,
@@ -53,7 +54,7 @@ def fire_float32(  # noqa: PLR0913 - one argument a buffer
     levels: np.float32,
     spikes: FloatArray,
 ) -> None:
-    """Advance ``membrane`` and ``count`` in place and fill ``spikes`` (which may be ``current``).
+    """Fill ``new_membrane`` and ``spikes`` (which may be ``membrane`` and ``current``); advance ``count`` in place.
 
     current: (time or 1, batch, features): one time row means the same current at every step.
     """
@@ -64,7 +65,8 @@ def fire_float32(  # noqa: PLR0913 - one argument a buffer
         n = task // blocks
         low = (task % blocks) * BLOCK
         high = min(low + BLOCK, features)
-        v, net, theta, b = membrane[n, low:high], count[n, low:high], threshold[low:high], bias[low:high]
+        v, net, theta, b = new_membrane[n, low:high], count[n, low:high], threshold[low:high], bias[low:high]
+        v[:] = membrane[n, low:high]
         for t in range(steps):
             x = current[0 if constant else t, n, low:high]
             out = spikes[t, n, low:high]

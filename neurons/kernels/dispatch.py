@@ -44,14 +44,17 @@ def fire(
     if current.device.type != "cpu" or current.dtype != torch.float32 or not _threads_survive():
         return fire_reference(current.expand(steps, *current.shape[1:]), membrane, count, neuron)
     spikes = current.new_empty(steps, *current.shape[1:])
-    membrane = membrane.clone(memory_format=torch.contiguous_format)
+    after = torch.empty_like(membrane, memory_format=torch.contiguous_format)
     counted = None if count is None else count.clone(memory_format=torch.contiguous_format)
-    _fire_compiled(current.contiguous(), membrane, membrane if counted is None else counted, neuron, spikes)
-    return spikes, membrane, counted
+    state = (membrane.contiguous(), after, after if counted is None else counted)
+    _fire_compiled(current.contiguous(), state, neuron, spikes)
+    return spikes, after, counted
 
 
-def _fire_compiled(current: Tensor, membrane: Tensor, count: Tensor, neuron: NeuronArrays, spikes: Tensor) -> None:
-    """Run the numba kernel; numba is imported here, so that nothing else waits for it."""
+def _fire_compiled(
+    current: Tensor, state: tuple[Tensor, Tensor, Tensor], neuron: NeuronArrays, spikes: Tensor
+) -> None:
+    """Run the numba kernel on (membrane, new membrane, count); numba is imported here, so that nothing else waits for it."""
     import numba
 
     from . import cpu
@@ -62,8 +65,7 @@ def _fire_compiled(current: Tensor, membrane: Tensor, count: Tensor, neuron: Neu
         cpu.fire_float32(
             current.numpy(),
             len(spikes),
-            membrane.numpy(),
-            count.numpy(),
+            *(part.numpy() for part in state),
             neuron.threshold.numpy(),
             neuron.bias.numpy(),
             np.float32(neuron.beta),
