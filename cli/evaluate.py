@@ -47,11 +47,12 @@ def evaluate(
     """
     from ..data import drop_shared as without_shared
     from ..evaluation.evaluate import evaluate_network
-    from ..evaluation.folder import read_folder, update_report
+    from ..evaluation.folder import read_folder, require_writable, update_report
     from ..report import render_report
 
     chosen = options.parse_policy(policy)
     held = read_folder(folder)
+    require_writable(folder)
     preprocessing = options.changed(held.preprocessing, scale, mean, std, layout)
     samples = options.load_for(data, "evaluation", preprocessing, held.shapes, limit=limit, allow_code=allow_code)
     if drop_shared:

@@ -6,6 +6,7 @@ import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from io import TextIOWrapper
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -56,6 +57,9 @@ def spikeport(
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command with ``arguments`` (those of the process by default) and end with its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that lacks a character shows another
     sys.exit(run(list(sys.argv[1:] if arguments is None else arguments)))
 
 

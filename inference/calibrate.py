@@ -31,7 +31,7 @@ from .sweep import ExitCurve, exit_curve
 
 __all__ = ["OperatingPoint", "calibrate_confidence", "confidence_candidates", "pareto_front"]
 
-FINAL_LOG_ODDS = (2.0, 4.0, 8.0, 16.0, 32.0)
+FINAL_LOG_ODDS = (4.0, 8.0, 16.0, 32.0, 64.0)
 
 
 class OperatingPoint(NamedTuple):
@@ -45,9 +45,10 @@ class OperatingPoint(NamedTuple):
 def confidence_candidates(outputs: Tensor) -> tuple[MaxSoftmax, ...]:
     """Return max-softmax scores whose divisors suit the scale of the outputs (T, N, classes).
 
-    divisor = g / k for k = 2, 4, 8, 16, 32, where g is the mean gap between the two largest outputs at step T:
-    the log-odds of an average sample end at k.  Outputs that add logits with a gap near 8 a step get T/4 ... 4T,
-    around the fixed divisor of Dynamic Confidence (30 for 27 steps); other scales of output decide alike.
+    divisor = g / k for k = 4, 8, 16, 32, 64, where g is the mean gap between the two largest outputs at step T: the
+    log-odds of an average sample end at k, and an average sample gains k / T a step.  Of outputs that add logits with
+    a gap of 10 a step, these are 2.5 T to T / 6, around the fixed divisor of Dynamic Confidence (30 for 27 steps).
+    Outputs in another unit get the same decisions.
     Raises RangeError if all outputs of the last step are equal.
     """
     require_outputs(outputs)

@@ -175,7 +175,7 @@ class Engine:
             self._forget(index, values)
         # the state must not change when the caller uses the memory of x again
         return state._replace(
-            fixed={k: values[k].clone() if k == self.graph.input.name else values[k] for k in self._kept}
+            fixed={k: values[k].clone() if k == self.graph.input.name else _layout(values[k]) for k in self._kept}
         )
 
     @torch.inference_mode()

@@ -1,6 +1,7 @@
 """Every command does what its help says, prints one JSON object for programs, and ends with the right code."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -181,6 +182,14 @@ def test_a_reader_that_has_seen_enough_is_no_error(converted: Path) -> None:
         assert process.stderr is not None
         process.stdout.close()
         assert process.stderr.read() == ""
+
+
+def test_a_terminal_of_few_characters_is_no_error(converted: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "from spikeport.cli.main import main; main()", "inspect", str(converted)]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"conv2d" in done.stdout
 
 
 @pytest.mark.slow

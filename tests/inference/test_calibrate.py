@@ -66,9 +66,9 @@ def test_a_larger_allowance_never_takes_more_steps(data: Data) -> None:
     assert steps[-1] < 1.5
 
 
-@pytest.mark.parametrize("n", [50, 200, 800])
-def test_little_is_lost_on_new_data_and_steps_are_saved(simulate: Simulate, n: int) -> None:
-    """The fastest threshold that loses nothing on n samples loses far more on others; the chosen one does not."""
+@pytest.mark.parametrize(("n", "times"), [(50, 3.0), (200, 2.0), (800, 1.0)])
+def test_little_is_lost_on_new_data_and_steps_are_saved(simulate: Simulate, n: int, times: float) -> None:
+    """The fastest threshold that loses nothing on n samples loses more on others, by far more where n is small."""
     outputs, labels = simulate(4_000, seed=2)
     full = float(accuracy_by_step(outputs, labels)[-1])
     lost, naive_lost, speedups = [], [], []
@@ -83,7 +83,7 @@ def test_little_is_lost_on_new_data_and_steps_are_saved(simulate: Simulate, n: i
         naive_lost.append(full - accuracy(naive.label, labels))
         speedups.append(speedup_steps(outputs, labels, decided.label, decided.steps, resamples=1).value)
     assert sum(lost) / 10 < 0.002
-    assert sum(naive_lost) > 1.3 * sum(lost)
+    assert sum(naive_lost) > times * sum(lost)
     assert sum(speedups) / 10 > 2.0
 
 
