@@ -88,9 +88,7 @@ def require_free(path: Path, *, overwrite: bool) -> None:
 def require_writable(path: Path) -> None:
     """Raise SpikeportError if the report in a folder cannot be written anew; to be called before the long work."""
     if path.is_dir() and not os.access(path, os.W_OK | os.X_OK):
-        raise SpikeportError(
-            f"{path} may not be written to, so the result cannot be kept there; copy the folder first."
-        )
+        raise SpikeportError(f"{path} may not be written to, so a result cannot be kept there; copy it first.")
 
 
 def write_folder(
