@@ -12,7 +12,7 @@ from ..networks.outputs import outputs_over_time
 from .correct import corrected
 from .source import analog_output
 from .spiking import spiking
-from .thresholds import LocalThresholdBalancing, MeanSquare, Percentile, ThresholdMethod
+from .thresholds import LocalThresholdBalancing, MeanSquare, Percentile, ThresholdMethod, Thresholds
 
 CHOOSE_SAMPLES = 512
 
@@ -29,9 +29,15 @@ class Recipe:
         """How the recipe is called in reports."""
         return self.thresholds.name + (" + bias correction" if self.bias_correction else "")
 
-    def convert(self, analog: Graph, x: np.ndarray, *, code: str, timesteps: int) -> Graph:
-        """The spiking Graph of a simplified analog one, calibrated on x (n, *features)."""
-        graph = spiking(analog, self.thresholds.thresholds(analog, x, timesteps), code)
+    def convert(
+        self, analog: Graph, x: np.ndarray, *, code: str, timesteps: int, thresholds: Thresholds | None = None
+    ) -> Graph:
+        """The spiking Graph of a simplified analog one, calibrated on x (n, *features).
+
+        thresholds: those that the method gave on the same data before, or None.
+        """
+        thresholds = thresholds or self.thresholds.thresholds(analog, x, timesteps)
+        graph = spiking(analog, thresholds, code)
         return corrected(graph, analog, x, timesteps) if self.bias_correction else graph
 
 
@@ -115,36 +121,46 @@ def chosen(
     """
     if isinstance(method, Recipe):
         return Choice(method.convert(analog, fit, code=code, timesteps=timesteps), method.name, "it was asked for", ())
-    choose, labels = choose[:CHOOSE_SAMPLES], labels[:CHOOSE_SAMPLES]
-    wanted = analog_output(analog, choose)
+    trial = _Trial(analog, fit, choose[:CHOOSE_SAMPLES], labels[:CHOOSE_SAMPLES], code, timesteps)
     graphs, candidates = [], []
     for index, recipe in enumerate(method.recipes):
-        graph, candidate = _tried(recipe, analog, fit, choose, labels, wanted, code, timesteps)
+        graph, candidate = trial.of(recipe)
         graphs.append(graph)
         candidates.append(candidate)
         if progress is not None:
             progress((index + 1) / len(method.recipes))
-    return _best(graphs, candidates, len(choose), timesteps)
+    return _best(graphs, candidates, len(trial.labels), timesteps)
 
 
-def _tried(
-    recipe: Recipe,
-    analog: Graph,
-    fit: np.ndarray,
-    choose: np.ndarray,
-    labels: np.ndarray,
-    wanted: np.ndarray,
-    code: str,
-    timesteps: int,
-) -> tuple[Graph | None, Candidate]:
-    try:
-        graph = recipe.convert(analog, fit, code=code, timesteps=timesteps)
-    except RangeError as error:  # it did not converge: a finding, not an end
-        return None, Candidate(recipe.name, None, None, str(error))
-    output = outputs_over_time(graph, choose, timesteps)[-1].numpy() / timesteps
-    accuracy = float((output.argmax(1) == labels).mean())
-    distance = float(np.square(output - wanted).mean() / max(float(np.square(wanted - wanted.mean()).mean()), 1e-12))
-    return graph, Candidate(recipe.name, accuracy, distance)
+class _Trial:
+    """Converts with one recipe after the other and measures each on samples that no recipe sees."""
+
+    def __init__(
+        self, analog: Graph, fit: np.ndarray, choose: np.ndarray, labels: np.ndarray, code: str, timesteps: int
+    ) -> None:
+        self.analog, self.fit, self.choose, self.labels = analog, fit, choose, labels
+        self.code, self.timesteps = code, timesteps
+        self._wanted = analog_output(analog, choose)
+        self._thresholds: dict[ThresholdMethod, Thresholds | RangeError] = {}
+
+    def of(self, recipe: Recipe) -> tuple[Graph | None, Candidate]:
+        """The converted network, or none where the method did not converge: a finding, not an end."""
+        thresholds = self._thresholds_of(recipe.thresholds)
+        if isinstance(thresholds, RangeError):
+            return None, Candidate(recipe.name, None, None, str(thresholds))
+        graph = recipe.convert(self.analog, self.fit, code=self.code, timesteps=self.timesteps, thresholds=thresholds)
+        output = outputs_over_time(graph, self.choose, self.timesteps)[-1].numpy() / self.timesteps
+        accuracy = float((output.argmax(1) == self.labels).mean())
+        spread = max(float(np.square(self._wanted - self._wanted.mean()).mean()), 1e-12)
+        return graph, Candidate(recipe.name, accuracy, float(np.square(output - self._wanted).mean()) / spread)
+
+    def _thresholds_of(self, method: ThresholdMethod) -> Thresholds | RangeError:
+        if method not in self._thresholds:
+            try:
+                self._thresholds[method] = method.thresholds(self.analog, self.fit, self.timesteps)
+            except RangeError as error:
+                self._thresholds[method] = error
+        return self._thresholds[method]
 
 
 def _best(graphs: Sequence[Graph | None], candidates: Sequence[Candidate], n: int, timesteps: int) -> Choice:

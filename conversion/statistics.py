@@ -48,6 +48,7 @@ def activation_histograms(graph: Graph, x: np.ndarray) -> Mapping[str, Histogram
     """
     if len(x) == 0:
         raise SpikeportError("there is no calibration data; give at least one sample")
+    x = x[:SAMPLES]
     nodes = graph.of_operator("activation")
     maxima = {node.name: torch.zeros(channels(graph, node)) for node in nodes}
 

@@ -1,5 +1,6 @@
 """Wall time of early exit beside the fixed window of equal accuracy, in turns."""
 
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -14,10 +15,10 @@ from ..networks.run import Engine
 __all__ = ["timed"]
 
 Plan = tuple[int, int]
-MOST_SAMPLES, LEAST_SAMPLES = 2048, 128
-SECONDS = 12.0  # for one fixed run: the number of timed samples follows from it
+SECONDS, MOST_SAMPLES = 30.0, 2048  # of one fixed run: the number of timed samples follows from it
+TRIAL_SECONDS, LEAST_SAMPLES = 3.0, 128  # of one trial run
 REPEATS = 5
-PLANS = ((1, 64), (2, 64), (4, 64), (8, 64), (2, 128), (1, 256), (4, 128))  # (chunk of steps, places in the batch)
+PLANS = ((4, 64), (1, 64), (2, 64), (8, 64), (2, 128), (1, 256), (4, 128))  # (chunk of steps, places in the batch)
 
 
 def timed(
@@ -29,20 +30,21 @@ def timed(
     tell: Callable[[str, float], None],
     seed: int,
 ) -> dict[str, Any]:
-    """Medians of 5 interleaved runs over the same samples, drawn by the seed: as many as a fixed run does in 12 s.
+    """Medians of 5 interleaved runs over the same samples, drawn by the seed: as many as a fixed run does in 30 s.
 
     speedup_wall = seconds of the fixed run of ``fixed_steps`` steps, with the chunk and batch that are best for it, /
     seconds of the exit run with its own best; both are found first, in a trial run of each.
     """
     order = np.random.default_rng(seed).permutation(len(x))[:MOST_SAMPLES]
-    trial = torch.from_numpy(x[order[: 4 * LEAST_SAMPLES]])
     tell("time early exit", 0.0)
-    fixed_plans = [plan for plan in PLANS if plan[0] <= fixed_steps]
-    fixed_plan, seconds = _fastest(fixed_plans, lambda plan: _fixed(graph, trial, fixed_steps, plan))
-    exit_plan, _ = _fastest(list(PLANS), lambda plan: _exit(graph, trial, rule, steps, plan))
+    first = torch.from_numpy(x[order[: PLANS[0][1]]])
+    rate = len(first) / interleaved_medians([_fixed(graph, first, fixed_steps, PLANS[0])], 1)[0]
+    trial = torch.from_numpy(x[order[: int(np.clip(TRIAL_SECONDS * rate, LEAST_SAMPLES, MOST_SAMPLES))]])
+    plans = [plan for plan in PLANS if plan == PLANS[0] or 2 * plan[1] <= len(trial)]
+    fixed_plan, seconds = _fastest(plans, lambda plan: _fixed(graph, trial, fixed_steps, plan))
+    exit_plan, _ = _fastest(plans, lambda plan: _exit(graph, trial, rule, steps, plan))
     tell("time early exit", 0.3)
-    samples = int(np.clip(SECONDS / seconds * len(trial), LEAST_SAMPLES, MOST_SAMPLES))
-    drawn = torch.from_numpy(x[order[:samples]])
+    drawn = torch.from_numpy(x[order[: max(LEAST_SAMPLES, int(SECONDS * len(trial) / seconds))]])
     fixed_seconds, exit_seconds = interleaved_medians(
         [_fixed(graph, drawn, fixed_steps, fixed_plan), _exit(graph, drawn, rule, steps, exit_plan)], REPEATS
     )
@@ -68,7 +70,11 @@ def _exit(graph: Graph, x: torch.Tensor, rule: ExitRule, steps: int, plan: Plan)
 
 
 def _fastest(plans: list[Plan], run: Callable[[Plan], Callable[[], object]]) -> tuple[Plan, float]:
-    """The plan of the fastest of single runs (after one that is not timed), and its seconds."""
-    seconds = interleaved_medians([run(plan) for plan in plans], 1)
+    """The plan of the fastest of single runs, and its seconds."""
+    seconds = []
+    for plan in plans:
+        begin = time.perf_counter()
+        run(plan)()
+        seconds.append(time.perf_counter() - begin)
     best = int(np.argmin(seconds))
     return plans[best], seconds[best]
