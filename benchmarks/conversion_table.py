@@ -1,0 +1,217 @@
+"""Convert and evaluate the public models with the command, as a user would, and write the table that README carries.
+
+python benchmarks/prepare_data.py --out DATA
+python benchmarks/conversion_table.py --data DATA [--rows NAME ...] [--peers JSON ...]
+
+Each row runs ``spikeport convert`` on training samples and ``spikeport evaluate`` on all test samples, and keeps both
+JSON objects in benchmarks/results/NAME.json; the table between the marks in README is written from what lies there.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE / "results"
+README = HERE.parent / "README.md"
+MARKS = ("<!-- results -->", "<!-- /results -->")
+PIXELS = ["--layout", "NHWC", "--scale", "1/255", "--mean", "0.485,0.456,0.406", "--std", "0.229,0.224,0.225"]
+KEYWORDS = ["--scale", "0.5847029", "--mean", "48.53"]
+RESNET = "models/cifar10_resnet20_akamaster.onnx"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: what is converted, with which options, and what must be reached (points below the ANN)."""
+
+    title: str
+    model: str
+    calibration: str
+    data: str
+    samples: int
+    timesteps: int
+    wanted: dict[int, float]
+    options: tuple[str, ...] = ()
+    spikes: str = "binary"
+    weights: str = ""
+    peer: str = ""
+
+
+ROWS = {
+    "digits": Row("digits CNN (batch norm, max-pool)", "", "digits", "digits", 0, 8, {8: 1.0}, peer="digits"),
+    "mnist_cnn": Row(
+        "MNIST CNN (sinabs weights)",
+        "models:mnist_cnn",
+        "mnist_train",
+        "mnist_test",
+        4000,
+        32,
+        {8: 1.0, 32: 0.2},
+        ("--allow-code",),
+        weights="models/mnist_cnn_ann_sinabs.safetensors",
+        peer="mnist_cnn",
+    ),
+    "mnist8": Row("mnist8 (CNTK, ONNX)", "models/mnist8_cntk.onnx", "mnist_train", "mnist_test", 4000, 32, {32: 0.3}),
+    "resnet20_binary": Row(
+        "ResNet-20 (ONNX)", RESNET, "cifar10_train", "cifar10_test", 4000, 64, {32: 4.0, 64: 1.5}, tuple(PIXELS)
+    ),
+    "resnet20_signed": Row(
+        "ResNet-20 (ONNX)",
+        RESNET,
+        "cifar10_train",
+        "cifar10_test",
+        4000,
+        64,
+        {32: 1.5, 64: 0.7},
+        tuple(PIXELS),
+        "signed",
+    ),
+    "kws": Row(
+        "keyword DS-CNN (ONNX)",
+        "models/mlperf_tiny_kws_dscnn_float.onnx",
+        "kws_calibration",
+        "kws_evaluation",
+        150,
+        32,
+        {32: 2.0},
+        tuple(KEYWORDS),
+        peer="dscnn",
+    ),
+}
+
+
+def command(*arguments: str) -> dict[str, Any]:
+    """Run ``spikeport`` with --json in this folder, and return its object."""
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("spikeport")), *arguments, "--json"],
+        cwd=HERE, stdout=subprocess.PIPE, text=True, check=False,
+    )  # fmt: skip
+    found: dict[str, Any] = json.loads(done.stdout or "{}")
+    if done.returncode:
+        raise SystemExit(f"spikeport {' '.join(arguments)} ended with {done.returncode}: {found}")
+    return found
+
+
+def measure(row: Row, data: Path, models: Path) -> dict[str, Any]:
+    """Convert and evaluate; returns both JSON objects (without the data of the figures)."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = str(Path(folder) / "converted")
+        if not row.model:
+            shown = command("demo", "--out", out, "--timesteps", str(row.timesteps))
+            converted, evaluated = shown["convert"], shown["evaluate"]
+        else:
+            model = row.model if ":" in row.model else str(models / row.model)
+            weights = ["--weights", str(models / row.weights)] if row.weights else []
+            converted = command(
+                "convert", model, *weights, "-o", out, "--calibration", str(data / f"{row.calibration}.npz"),
+                "--num-samples", str(row.samples), "--timesteps", str(row.timesteps), "--spikes", row.spikes,
+                *row.options,
+            )  # fmt: skip
+            code = ["--allow-code"] if "--allow-code" in row.options else []
+            evaluated = command("evaluate", out, "--data", str(data / f"{row.data}.npz"), *code)
+    evaluated.pop("figures", None)
+    return {"convert": converted, "evaluate": evaluated}
+
+
+def percent(value: float) -> str:
+    """A share as the table shows it."""
+    return f"{100 * value:.2f}"
+
+
+def line(name: str, row: Row, result: dict[str, Any]) -> str:
+    """One line of the table."""
+    converted, evaluated = result["convert"], result["evaluate"]
+    early = evaluated["early_exit"]
+    steps = []
+    for step, points in row.wanted.items():
+        value, low, high = evaluated["ann_difference_by_step"][str(step)]
+        mark = "" if value >= -points / 100 - 1e-9 else " **missed**"
+        steps.append(
+            f"T = {step}: {percent(evaluated['accuracy_by_step'][step - 1])} "
+            f"({100 * value:+.2f}, {100 * low:+.2f} to {100 * high:+.2f}; at most −{points:g} asked{mark})"
+        )
+    low, high = early["speedup_steps_ci95"]
+    exit_cell = (
+        f"{percent(early['accuracy'])} in {early['mean_steps']:.1f} steps instead of "
+        f"{early['smallest_fixed_steps_of_equal_accuracy']}: {early['speedup_steps']:.2f}× ({low:.2f} to {high:.2f}), "
+        f"{early['speedup_wall']:.2f}× in time"
+    )
+    cells = [
+        row.title,
+        row.spikes,
+        f"{evaluated['n']:,}",
+        percent(evaluated["ann_accuracy"]),
+        "; ".join(steps),
+        exit_cell,
+        converted["method"],
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def table(peers: dict[str, Any]) -> str:
+    """The table of everything that was measured."""
+    spiking = "spiking, % (difference in points, paired 95 % interval)"
+    lines = [
+        f"| network | spikes | n | ANN, % | {spiking} | early exit (95 % interval) | method chosen |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, row in ROWS.items():
+        path = RESULTS / f"{name}.json"
+        if path.exists():
+            lines.append(line(name, row, json.loads(path.read_text())))
+    return "\n".join([*lines, *peer_lines(peers)])
+
+
+def peer_lines(peers: dict[str, Any]) -> list[str]:
+    """What SpikingJelly's recipes reach on the same networks and images."""
+    if not peers:
+        return []
+    lines = ["", "SpikingJelly 2.0.0 on the same networks, test images and number of calibration images:", ""]
+    lines += ["| network | n | ANN, % | recipe | T = 8, % | T = 32, % | T = 64, % |", "|---|---|---|---|---|---|---|"]
+    for name, found in peers.items():
+        if "recipes" not in found:
+            lines.append(f"| {name} | | | refused: {found.get('refused', '')} | | | |")
+            continue
+        for recipe, outcome in found["recipes"].items():
+            head = f"| {name} | {found['n']:,} | {percent(found['ann_accuracy'])} | {recipe} |"
+            if "refused" in outcome:
+                lines.append(f"{head} refused: {outcome['refused'].splitlines()[0][:90]} | | |")
+                continue
+            accuracy = outcome["accuracy_by_step"]
+            cells = [percent(accuracy[step - 1]) if step <= len(accuracy) else "" for step in (8, 32, 64)]
+            lines.append(f"{head} {' | '.join(cells)} |")
+    return lines
+
+
+def write_readme(text: str) -> None:
+    """Put the table between the marks."""
+    before, rest = README.read_text().split(MARKS[0])
+    _, after = rest.split(MARKS[1])
+    README.write_text(f"{before}{MARKS[0]}\n{text}\n{MARKS[1]}{after}")
+
+
+def main() -> None:
+    """Measure the rows that are asked for, and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="the folder that prepare_data.py wrote")
+    parser.add_argument("--rows", nargs="*", choices=list(ROWS), default=list(ROWS))
+    parser.add_argument("--peers", action="store_true", help="take in results/peers.json (see peers/)")
+    options = parser.parse_args()
+    models = Path(os.environ.get("SPIKEPORT_DATA", "")).expanduser().resolve()
+    RESULTS.mkdir(exist_ok=True)
+    for name in options.rows:
+        result = measure(ROWS[name], options.data.resolve(), models)
+        (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
+        print(line(name, ROWS[name], result), flush=True)
+    peers = RESULTS / "peers.json"
+    write_readme(table(json.loads(peers.read_text()) if peers.exists() else {}))
+
+
+if __name__ == "__main__":
+    main()
