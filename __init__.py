@@ -7,7 +7,7 @@ The public names are loaded on first use, so that ``import spikeport`` stays che
 True
 """
 
-from importlib import import_module
+import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the same names for type checkers; a test compares them with the table
@@ -22,38 +22,84 @@ if TYPE_CHECKING:  # the same names for type checkers; a test compares them with
         WorkerCrashed,
         WorkerTimeout,
     )
+    from .conversion.methods import Auto, Recipe, parse_method
+    from .conversion.module_import import import_module
+    from .conversion.onnx_import import import_onnx
+    from .conversion.open import open_model
+    from .data import load_data
+    from .evaluation.convert import convert_network
+    from .evaluation.evaluate import evaluate_network
+    from .inference import DynamicConfidence, FixedSteps, run_with_exit
+    from .networks.file import load_graph, save_graph
+    from .networks.graph import Graph
+    from .networks.run import Engine
+    from .report import render_report
 
 __version__ = "0.1.0"
 __all__ = [
     "AccuracyGateMissed",
+    "Auto",
     "BackendUnavailable",
     "CorruptFileError",
+    "DynamicConfidence",
+    "Engine",
+    "FixedSteps",
+    "Graph",
     "RangeError",
+    "Recipe",
     "ShapeError",
     "SpikeportError",
     "UnsupportedError",
     "WorkerCrashed",
     "WorkerTimeout",
     "__version__",
+    "convert_network",
+    "evaluate_network",
+    "import_module",
+    "import_onnx",
+    "load_data",
+    "load_graph",
+    "open_model",
+    "parse_method",
+    "render_report",
+    "run_with_exit",
+    "save_graph",
 ]
 
 _HOME = {  # public name -> the module that it comes from
     "AccuracyGateMissed": "_check",
+    "Auto": "conversion.methods",
     "BackendUnavailable": "_check",
     "CorruptFileError": "_check",
+    "DynamicConfidence": "inference",
+    "Engine": "networks.run",
+    "FixedSteps": "inference",
+    "Graph": "networks.graph",
     "RangeError": "_check",
+    "Recipe": "conversion.methods",
     "ShapeError": "_check",
     "SpikeportError": "_check",
     "UnsupportedError": "_check",
     "WorkerCrashed": "_check",
     "WorkerTimeout": "_check",
+    "convert_network": "evaluation.convert",
+    "evaluate_network": "evaluation.evaluate",
+    "import_module": "conversion.module_import",
+    "import_onnx": "conversion.onnx_import",
+    "load_data": "data",
+    "load_graph": "networks.file",
+    "open_model": "conversion.open",
+    "parse_method": "conversion.methods",
+    "render_report": "report",
+    "run_with_exit": "inference",
+    "save_graph": "networks.file",
 }
 
 
 def __getattr__(name: str) -> object:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it offers {', '.join(sorted(_HOME))}.")
-    value: object = getattr(import_module(f".{_HOME[name]}", __name__), name)
+    value: object = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
     globals()[name] = value
     return value
 
