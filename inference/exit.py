@@ -69,7 +69,8 @@ def run_with_exit(
     """Decide every sample of x (N, *features) as early as the rule allows, after ``engine.max_steps`` at the latest.
 
     batch_size: places in the batch.  exchange_cost: price of removing and adding samples, in steps
-    of the whole batch; 0 exchanges at every chance, infinity only when the whole batch is done.
+    of the whole batch; 0 exchanges at every chance, infinity only when the whole batch is done (an
+    engine with ``put`` fills free places without that price while samples wait).
     progress: called with (samples decided, N) after each chunk.
     Raises ShapeError for an empty x or a misshapen output, RangeError for a batch_size below 1, for
     a rule that cannot stop within max_steps, and for NaN in the output.
@@ -183,8 +184,8 @@ class _Run(Generic[State]):
         self.state = self.engine.start(self.block)
 
     def _replaces(self) -> bool:
-        """Whether fresh samples are put in free places and nobody else is copied."""
-        return isinstance(self.engine, Replacing) and self.queued < len(self.x)
+        """Whether fresh samples are put in the free places, all of them, and nobody else is copied."""
+        return isinstance(self.engine, Replacing) and len(self.x) - self.queued >= int((~self.live).sum())
 
     def _refill(self) -> None:
         if isinstance(self.engine, Replacing) and self._replaces():
@@ -195,13 +196,12 @@ class _Run(Generic[State]):
     def _replace(self, engine: Replacing) -> None:
         free = (~self.live).nonzero().squeeze(1)
         fresh = self._take(len(free))
-        places = free[: len(fresh)]
-        block = self.x[fresh.to(self.x.device)]
-        self.state = engine.put(self.state, places.to(self.x.device), self.engine.start(block))
-        self.block[places.to(self.x.device)] = block
-        self.sample[places] = fresh
-        self.age[places] = 0
-        self.live[places] = True
+        block, places = self.x[fresh.to(self.x.device)], free.to(self.x.device)
+        self.state = engine.put(self.state, places, self.engine.start(block))
+        self.block[places] = block
+        self.sample[free] = fresh
+        self.age[free] = 0
+        self.live[free] = True
         self.idle_steps = 0
 
     def _compact(self) -> None:

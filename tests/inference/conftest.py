@@ -52,6 +52,22 @@ class ToyEngine:
         return ToyState(torch.cat([a.age, b.age]), torch.cat([a.total, b.total]))
 
 
+class PuttingEngine(ToyEngine):
+    """Puts fresh samples in the places of others, and writes over the state that it is given."""
+
+    def put(self, state: ToyState, places: Tensor, fresh: ToyState) -> ToyState:
+        assert self.can_refill
+        assert len(places) == len(fresh.age)
+        self.puts = getattr(self, "puts", 0) + 1
+        state.age[places], state.total[places] = fresh.age, fresh.total
+        return state
+
+
+@pytest.fixture
+def putting() -> type[PuttingEngine]:
+    return PuttingEngine
+
+
 @pytest.fixture
 def toy() -> type[ToyEngine]:
     return ToyEngine

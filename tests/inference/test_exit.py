@@ -48,6 +48,27 @@ def test_decisions_are_those_of_the_cached_outputs(
     assert torch.equal(run.confidence, wanted.confidence)
 
 
+@pytest.mark.parametrize("rule", RULES, ids=str)
+@pytest.mark.parametrize(("batch_size", "chunk"), [(1, 4), (8, 3), (16, 1), (40, 7), (200, 4)])
+def test_putting_samples_in_free_places_changes_no_decision(
+    toy, putting, x: Tensor, rule: ExitRule, batch_size: int, chunk: int
+) -> None:
+    wanted = decide(rule, cumulative_outputs(toy(), x))
+    engine, before = putting(chunk=chunk), x.clone()
+    run = run_with_exit(engine, x, rule, batch_size=batch_size)
+    for found, expected in zip(run, wanted, strict=False):
+        assert torch.equal(found, expected)
+    assert int(run.steps_computed.sum()) == engine.computed
+    assert int(run.steps_computed.max()) < 20 + chunk
+    assert torch.equal(x, before)
+
+
+def test_while_samples_wait_nobody_is_copied(putting, x: Tensor) -> None:
+    engine = putting(chunk=2)
+    run_with_exit(engine, x, RULES[0], batch_size=8)
+    assert engine.puts > engine.exchanges > 0
+
+
 @pytest.mark.parametrize("can_refill", [True, False])
 def test_the_order_of_samples_changes_no_decision(toy, x: Tensor, can_refill: bool) -> None:
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
