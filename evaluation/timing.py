@@ -15,7 +15,7 @@ from ..networks.run import Engine
 __all__ = ["timed"]
 
 Plan = tuple[int, int]
-SECONDS, MOST_SAMPLES = 30.0, 2048  # of one fixed run: the number of timed samples follows from it
+SECONDS, MOST_SAMPLES = 15.0, 2048  # of one fixed run: the number of timed samples follows from it
 TRIAL_SECONDS, LEAST_SAMPLES = 3.0, 128  # of one trial run
 REPEATS = 5
 PLANS = ((4, 64), (1, 64), (2, 64), (8, 64), (2, 128), (1, 256), (4, 128))  # (chunk of steps, places in the batch)
@@ -30,7 +30,7 @@ def timed(
     tell: Callable[[str, float], None],
     seed: int,
 ) -> dict[str, Any]:
-    """Medians of 5 interleaved runs over the same samples, drawn by the seed: as many as a fixed run does in 30 s.
+    """Medians of 5 interleaved runs over the same samples, drawn by the seed: as many as a fixed run does in 15 s.
 
     speedup_wall = seconds of the fixed run of ``fixed_steps`` steps, with the chunk and batch that are best for it, /
     seconds of the exit run with its own best; both are found first, in a trial run of each.
