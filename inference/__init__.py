@@ -1,7 +1,7 @@
 """Confidence, exit rules, their calibration and the early-exit engine; all of it sees tensors only."""
 
 from .calibrate import OperatingPoint, calibrate_confidence, confidence_candidates, pareto_front
-from .engine import StepEngine
+from .engine import Replacing, StepEngine
 from .exit import ExitRun, iterate_decisions, run_with_exit
 from .fixed import cumulative_outputs, run_fixed
 from .metrics import (
@@ -38,6 +38,7 @@ __all__ = [
     "NormalisedEntropy",
     "OperatingPoint",
     "Oracle",
+    "Replacing",
     "Score",
     "StepEngine",
     "accuracy",
