@@ -74,14 +74,19 @@ def convert(
             source, data, method=chosen, code=spikes.value, timesteps=timesteps, seed=seed, progress=progress
         )
     result = write_folder(out, converted, render_report, overwrite=overwrite)["convert"]
-    missed = None
-    if min_accuracy is not None and result["accuracy_by_step"][-1] < min_accuracy:
-        missed = AccuracyGateMissed(
-            f"the accuracy after {timesteps} steps is {result['accuracy_by_step'][-1]:.4f} on {result['n']} samples, "
-            f"below the {min_accuracy} that was asked for; give more --timesteps, more samples or another --method."
-        )
+    missed = _missed(result, min_accuracy)
     shown = [*conversion_tables(result), f"written: {out} (see {out / 'report.html'})"]
     finish(result, shown, as_json, missed)
+
+
+def _missed(result: Mapping[str, Any], min_accuracy: float | None) -> AccuracyGateMissed | None:
+    reached = result["accuracy_by_step"][-1]
+    if min_accuracy is None or reached >= min_accuracy:
+        return None
+    return AccuracyGateMissed(
+        f"the accuracy after {result['timesteps']} steps is {reached:.4f} on {result['n']} samples, below the "
+        f"{min_accuracy} that was asked for; give more --timesteps, more samples or another --method."
+    )
 
 
 def network_shapes(source: "Source") -> tuple[tuple[int, ...], int]:

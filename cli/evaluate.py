@@ -70,14 +70,18 @@ def evaluate(
             progress=progress,
         )
     update_report(folder, {**held.report, "evaluate": result}, render_report)
-    reached = result["early_exit"]["accuracy"]
-    missed = None
-    if min_accuracy is not None and reached < min_accuracy:
-        missed = AccuracyGateMissed(
-            f"the accuracy with early exit is {reached:.4f} on {result['n']} samples, below the {min_accuracy} "
-            f"that was asked for; lower --max-loss, or convert with more --timesteps."
-        )
+    missed = _missed(result, min_accuracy)
     finish(result, [*evaluation_tables(result), f"see {folder / 'report.html'}"], as_json, missed)
+
+
+def _missed(result: Mapping[str, Any], min_accuracy: float | None) -> AccuracyGateMissed | None:
+    reached = result["early_exit"]["accuracy"]
+    if min_accuracy is None or reached >= min_accuracy:
+        return None
+    return AccuracyGateMissed(
+        f"the accuracy with early exit is {reached:.4f} on {result['n']} samples, below the {min_accuracy} that was "
+        f"asked for; lower --max-loss, or convert with more --timesteps."
+    )
 
 
 def report(folder: Folder, as_json: options.Json = False) -> None:
