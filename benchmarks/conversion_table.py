@@ -1,7 +1,7 @@
 """Convert and evaluate the public models with the command, as a user would, and write the table that README carries.
 
 python benchmarks/prepare_data.py --out DATA
-python benchmarks/conversion_table.py --data DATA [--rows NAME ...] [--peers JSON ...]
+python benchmarks/conversion_table.py --data DATA [--rows NAME ...]
 
 Each row runs ``spikeport convert`` on training samples and ``spikeport evaluate`` on all test samples, and keeps both
 JSON objects in benchmarks/results/NAME.json; the table between the marks in README is written from what lies there.
@@ -17,6 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
 README = HERE.parent / "README.md"
@@ -24,6 +27,7 @@ MARKS = ("<!-- results -->", "<!-- /results -->")
 PIXELS = ["--layout", "NHWC", "--scale", "1/255", "--mean", "0.485,0.456,0.406", "--std", "0.229,0.224,0.225"]
 RESNET_OPTIONS = (*PIXELS, "--method", "mse")  # auto tries six methods; it takes six times as long
 KEYWORDS = ["--scale", "0.5847029", "--mean", "48.53"]
+DIGITS = "digits.safetensors"
 RESNET = "models/cifar10_resnet20_akamaster.onnx"
 
 
@@ -41,11 +45,20 @@ class Row:
     options: tuple[str, ...] = ()
     spikes: str = "binary"
     weights: str = ""
-    peer: str = ""
 
 
 ROWS = {
-    "digits": Row("digits CNN (batch norm, max-pool)", "", "digits", "digits", 0, 8, {8: 1.0}, peer="digits"),
+    "digits": Row(
+        "digits CNN (batch norm, max-pool)",
+        "models:digits_cnn",
+        "digits",
+        "digits",
+        1437,
+        8,
+        {8: 1.0},
+        ("--allow-code",),
+        weights=DIGITS,
+    ),
     "mnist_cnn": Row(
         "MNIST CNN (sinabs weights)",
         "models:mnist_cnn",
@@ -56,7 +69,6 @@ ROWS = {
         {8: 1.0, 32: 0.2},
         ("--allow-code",),
         weights="models/mnist_cnn_ann_sinabs.safetensors",
-        peer="mnist_cnn",
     ),
     "mnist8": Row("mnist8 (CNTK, ONNX)", "models/mnist8_cntk.onnx", "mnist_train", "mnist_test", 4000, 32, {32: 0.3}),
     "resnet20_binary": Row(
@@ -82,7 +94,6 @@ ROWS = {
         32,
         {32: 2.0},
         tuple(KEYWORDS),
-        peer="dscnn",
     ),
 }
 
@@ -99,23 +110,34 @@ def command(*arguments: str) -> dict[str, Any]:
     return found
 
 
+def prepare_digits(data: Path) -> None:
+    """Train the digits CNN on the calibration part; keep its weights, and the digits as the peer reads them."""
+    from models import train_digits_cnn
+    from safetensors.torch import save_file
+
+    from spikeport import load_data
+
+    parts = {part: load_data("digits", part=part) for part in ("calibration", "evaluation")}
+    for part, held in parts.items():
+        np.savez(data / f"digits_{part}.npz", x=(held.x[:, 0] * 16).round().astype(np.uint8), y=held.y)
+    x, y = (torch.from_numpy(array) for array in (parts["calibration"].x, parts["calibration"].y))
+    save_file(train_digits_cnn(x, y).state_dict(), data / DIGITS)
+
+
 def measure(row: Row, data: Path, models: Path) -> dict[str, Any]:
     """Convert and evaluate; returns both JSON objects (without the data of the figures)."""
+    model = row.model if ":" in row.model else str(models / row.model)
+    weights = ["--weights", str((data if row.weights == DIGITS else models) / row.weights)] if row.weights else []
+    calibration, test = (
+        name if name == "digits" else str(data / f"{name}.npz") for name in (row.calibration, row.data)
+    )
     with tempfile.TemporaryDirectory() as folder:
         out = str(Path(folder) / "converted")
-        if not row.model:
-            shown = command("demo", "--out", out, "--timesteps", str(row.timesteps))
-            converted, evaluated = shown["convert"], shown["evaluate"]
-        else:
-            model = row.model if ":" in row.model else str(models / row.model)
-            weights = ["--weights", str(models / row.weights)] if row.weights else []
-            converted = command(
-                "convert", model, *weights, "-o", out, "--calibration", str(data / f"{row.calibration}.npz"),
-                "--num-samples", str(row.samples), "--timesteps", str(row.timesteps), "--spikes", row.spikes,
-                *row.options,
-            )  # fmt: skip
-            code = ["--allow-code"] if "--allow-code" in row.options else []
-            evaluated = command("evaluate", out, "--data", str(data / f"{row.data}.npz"), *code)
+        converted = command(
+            "convert", model, *weights, "-o", out, "--calibration", calibration, "--num-samples", str(row.samples),
+            "--timesteps", str(row.timesteps), "--spikes", row.spikes, *row.options,
+        )  # fmt: skip
+        evaluated = command("evaluate", out, "--data", test)
     evaluated.pop("figures", None)
     return {"convert": converted, "evaluate": evaluated}
 
@@ -202,15 +224,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="the folder that prepare_data.py wrote")
     parser.add_argument("--rows", nargs="*", choices=list(ROWS), default=list(ROWS))
-    parser.add_argument("--peers", action="store_true", help="take in results/peers.json (see peers/)")
     options = parser.parse_args()
     models = Path(os.environ.get("SPIKEPORT_DATA", "")).expanduser().resolve()
     RESULTS.mkdir(exist_ok=True)
+    if "digits" in options.rows:
+        prepare_digits(options.data)
     for name in options.rows:
         result = measure(ROWS[name], options.data.resolve(), models)
         (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
         print(line(name, ROWS[name], result), flush=True)
-    peers = RESULTS / "peers.json"
+    peers = RESULTS / "peers.json"  # of peers/collect.py
     write_readme(table(json.loads(peers.read_text()) if peers.exists() else {}))
 
 
