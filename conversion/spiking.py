@@ -34,7 +34,8 @@ def _objection(graph: Graph, node: Node) -> str:
     if node.operator == "multiply":
         return "a product of two rates: replace it by a convolution or a constant factor"
     maximum = node.operator == "max_pool" or (node.operator == "global_pool" and node.attributes["function"] == "max")
-    if maximum and any(_carries_rates(graph, source) for source in node.sources):
+    before_neuron = all(graph.by_name[name].operator == "activation" for name in graph.consumers[node.name])
+    if maximum and not before_neuron and any(_carries_rates(graph, source) for source in node.sources):
         return "the maximum of rates is not known at a step: put it directly after a ReLU, or use average pooling"
     return ""
 

@@ -18,7 +18,7 @@ Plan = tuple[int, int]
 SECONDS, MOST_SAMPLES = 15.0, 2048  # of one fixed run: the number of timed samples follows from it
 TRIAL_SECONDS, LEAST_SAMPLES = 3.0, 128  # of one trial run
 REPEATS = 5
-PLANS = ((4, 64), (1, 64), (2, 64), (8, 64), (2, 128), (1, 256), (4, 128))  # (chunk of steps, places in the batch)
+PLANS = ((4, 64), (1, 64), (2, 64), (8, 64), (2, 128), (4, 128), (1, 256), (2, 256))  # (chunk of steps, places in the batch)
 
 
 def timed(
@@ -40,7 +40,7 @@ def timed(
     first = torch.from_numpy(x[order[: PLANS[0][1]]])
     rate = len(first) / interleaved_medians([_fixed(graph, first, fixed_steps, PLANS[0])], 1)[0]
     trial = torch.from_numpy(x[order[: int(np.clip(TRIAL_SECONDS * rate, LEAST_SAMPLES, MOST_SAMPLES))]])
-    plans = [plan for plan in PLANS if plan == PLANS[0] or 2 * plan[1] <= len(trial)]
+    plans = [plan for plan in PLANS if plan[1] <= len(trial)]
     fixed_plan, seconds = _fastest(plans, lambda plan: _fixed(graph, trial, fixed_steps, plan))
     exit_plan, _ = _fastest(plans, lambda plan: _exit(graph, trial, rule, steps, plan))
     tell("time early exit", 0.3)
