@@ -18,7 +18,8 @@ Plan = tuple[int, int]
 SECONDS, MOST_SAMPLES = 15.0, 2048  # of one fixed run: the number of timed samples follows from it
 TRIAL_SECONDS, LEAST_SAMPLES = 3.0, 128  # of one trial run
 REPEATS = 5
-PLANS = ((4, 64), (1, 64), (2, 64), (8, 64), (2, 128), (4, 128), (1, 256), (2, 256))  # (chunk of steps, places in the batch)
+# (chunk of steps, places in the batch)
+PLANS = ((4, 64), (1, 64), (2, 64), (8, 64), (2, 128), (4, 128), (1, 256), (2, 256))
 
 
 def timed(

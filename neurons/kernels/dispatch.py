@@ -51,10 +51,8 @@ def fire(
     return spikes, after, counted
 
 
-def _fire_compiled(
-    current: Tensor, state: tuple[Tensor, Tensor, Tensor], neuron: NeuronArrays, spikes: Tensor
-) -> None:
-    """Run the numba kernel on (membrane, new membrane, count); numba is imported here, so that nothing else waits for it."""
+def _fire_compiled(current: Tensor, state: tuple[Tensor, Tensor, Tensor], neuron: NeuronArrays, spikes: Tensor) -> None:
+    """Run the numba kernel on (membrane, new membrane, count); numba is imported here, nothing else waits for it."""
     import numba
 
     from . import cpu
