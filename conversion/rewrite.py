@@ -13,13 +13,14 @@ from ..networks.graph import Edge, Graph, Node, make_node
 
 Nodes = dict[str, Node]
 SYNAPSES = ("linear", "conv1d", "conv2d")
+KEEP_SIGN = ("average_pool", "sum_pool", "global_pool", "flatten", "reshape", "transpose", "concat")
 
 
 def simplified(graph: Graph) -> Graph:
     """Fold, merge and reorder until nothing changes."""
     for _ in range(4 * len(graph.nodes) + 4):
         after = graph
-        for step in (_fold_batch_norm, _fold_scale, _merge_pointwise, _merge_channel_pad, _pool_first):
+        for step in STEPS:
             after = step(after)
         if after is graph:
             return graph
@@ -83,10 +84,10 @@ def _fold_scale(graph: Graph) -> Graph:
     for node in graph.of_operator("scale"):
         source = graph.by_name[node.sources[0]]
         synapse = source.operator in SYNAPSES and only_reader(graph, source.name) and plain(node)
-        if not synapse or max(array.ndim for array in node.arrays.values()) > 1:
+        if not synapse or _largest_rank(node) > 1:
             continue
-        if source.operator == "linear" and len(graph.shapes[source.name]) != 1 and node.arrays["factor"].ndim:
-            continue
+        if source.operator == "linear" and len(graph.shapes[source.name]) != 1 and _largest_rank(node):
+            continue  # channels are the first axis, but the rows of the weight give the last one
         outputs = source.arrays["weight"].shape[0]
         factor = np.broadcast_to(node.arrays["factor"].astype(np.float64), (outputs,))
         shift = np.broadcast_to(node.arrays.get("shift", np.zeros(())).astype(np.float64), (outputs,))
@@ -98,6 +99,10 @@ def _fold_scale(graph: Graph) -> Graph:
         kept = [folded if n.name == source.name else n for n in graph.nodes if n.name != node.name]
         return rebuilt(graph, rewired(kept, node.name, source.name))
     return graph
+
+
+def _largest_rank(scale: Node) -> int:
+    return max(array.ndim for array in scale.arrays.values())
 
 
 def _pointwise(node: Node) -> bool:
@@ -145,13 +150,68 @@ def _merge_channel_pad(graph: Graph) -> Graph:
     return graph
 
 
+def is_maximum(node: Node) -> bool:
+    """Whether the node gives the largest of several places."""
+    return node.operator == "max_pool" or (node.operator == "global_pool" and node.attributes["function"] == "max")
+
+
+def _merge_activations(graph: Graph) -> Graph:
+    """relu(relu(z)) = relu(z), the lower cut counts; pools that keep values at 0 or above may lie between."""
+    for node in graph.of_operator("activation"):
+        source, cut = graph.by_name[node.sources[0]], node.attributes["maximum"]
+        if not plain(node):
+            continue
+        if cut is None and _at_least_zero(graph, source):
+            return rebuilt(graph, rewired([n for n in graph.nodes if n.name != node.name], node.name, source.name))
+        if source.operator == "activation":
+            cuts = [each for each in (cut, source.attributes["maximum"]) if each is not None]
+            merged = make_node(node.name, "activation", source.inputs, maximum=min(cuts))
+            return rebuilt(graph, [merged if n.name == node.name else n for n in graph.nodes])
+    return graph
+
+
+def _at_least_zero(graph: Graph, node: Node) -> bool:
+    return node.operator == "activation" or (
+        node.operator in KEEP_SIGN
+        and not is_maximum(node)
+        and all(_at_least_zero(graph, graph.by_name[name]) for name in node.sources)
+    )
+
+
+def _pool_before_concat(graph: Graph) -> Graph:
+    """max_pool(concat(a, b)) = concat(max_pool(a), max_pool(b)) where channels are joined."""
+    for pool in filter(is_maximum, graph.nodes):
+        concat = graph.by_name[pool.sources[0]]
+        if concat.operator != "concat" or concat.attributes["axis"] != 0 or not plain(pool):
+            continue
+        pools = [
+            replace(pool, name=fresh(graph, f"{pool.name}.{index}"), inputs=(edge,))
+            for index, edge in enumerate(concat.inputs)
+        ]
+        joined = make_node(pool.name, "concat", [each.name for each in pools], axis=0)
+        return rebuilt(graph, [joined if n.name == pool.name else n for n in graph.nodes] + pools)
+    return graph
+
+
+def _pool_before_scale(graph: Graph) -> Graph:
+    """max_pool(a z + b) = a max_pool(z) + b where a > 0 by channel, for z an activation (batch norm after ReLU)."""
+    for pool in filter(is_maximum, graph.nodes):
+        scale = graph.by_name[pool.sources[0]]
+        if scale.operator != "scale" or not plain(pool) or _largest_rank(scale) > 1:
+            continue
+        source = graph.by_name[scale.sources[0]]
+        if source.operator != "activation" or not (scale.arrays["factor"] > 0).all():
+            continue
+        moved = replace(pool, name=fresh(graph, f"{pool.name}.max"), inputs=scale.inputs)
+        after = replace(scale, name=pool.name, inputs=(Edge(moved.name),))
+        return rebuilt(graph, [*(after if n.name == pool.name else n for n in graph.nodes), moved])
+    return graph
+
+
 def _pool_first(graph: Graph) -> Graph:
     """max_pool(relu(z)) = relu(max_pool(z)); an activation with other readers stays for them."""
-    for pool in graph.nodes:
-        is_max = pool.operator == "max_pool" or (
-            pool.operator == "global_pool" and pool.attributes["function"] == "max"
-        )
-        if not is_max or not plain(pool) or graph.by_name[pool.sources[0]].operator != "activation":
+    for pool in filter(is_maximum, graph.nodes):
+        if not plain(pool) or graph.by_name[pool.sources[0]].operator != "activation":
             continue
         source = graph.by_name[pool.sources[0]]
         name = fresh(graph, f"{source.name}.pooled") if len(graph.consumers[source.name]) > 1 else source.name
@@ -160,6 +220,18 @@ def _pool_first(graph: Graph) -> Graph:
         others = [n for n in graph.nodes if n.name != pool.name and n.name != name]
         return rebuilt(graph, [*rewired(others, pool.name, name), moved, activation])
     return graph
+
+
+STEPS = (
+    _fold_batch_norm,
+    _fold_scale,
+    _merge_pointwise,
+    _merge_channel_pad,
+    _merge_activations,
+    _pool_before_concat,
+    _pool_before_scale,
+    _pool_first,
+)
 
 
 def fresh(graph: Graph, base: str) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 from .._check import UnsupportedError
 from ..networks.graph import Edge, Graph, Node, make_node
 from ..networks.shape_rules import Shape
-from .rewrite import SYNAPSES, fresh, plain, rebuilt, rewired, with_arrays
+from .rewrite import SYNAPSES, fresh, is_maximum, plain, rebuilt, rewired, with_arrays
 
 PASSES_SCALE = ("sum_pool", "average_pool", "global_pool", "pad", "flatten", "reshape", "transpose")
 
@@ -33,9 +33,8 @@ def require_convertible(graph: Graph) -> None:
 def _objection(graph: Graph, node: Node) -> str:
     if node.operator == "multiply":
         return "a product of two rates: replace it by a convolution or a constant factor"
-    maximum = node.operator == "max_pool" or (node.operator == "global_pool" and node.attributes["function"] == "max")
     before_neuron = all(graph.by_name[name].operator == "activation" for name in graph.consumers[node.name])
-    if maximum and not before_neuron and any(_carries_rates(graph, source) for source in node.sources):
+    if is_maximum(node) and not before_neuron and any(_carries_rates(graph, source) for source in node.sources):
         return "the maximum of rates is not known at a step: put it directly after a ReLU, or use average pooling"
     return ""
 
@@ -44,7 +43,7 @@ def _carries_rates(graph: Graph, name: str) -> bool:
     node = graph.by_name[name]
     if node.operator == "activation":
         return True
-    passes = node.operator in (*PASSES_SCALE, "concat", "add", "max_pool")
+    passes = node.operator in (*PASSES_SCALE, "concat", "add", "max_pool", "scale")
     return passes and any(_carries_rates(graph, source) for source in node.sources)
 
 
