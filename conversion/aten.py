@@ -22,6 +22,8 @@ REMEDIES = {
     "elu": "ELU: retrain with ReLU",
     "layer_norm": "LayerNorm: retrain with BatchNorm",
     "group_norm": "GroupNorm: retrain with BatchNorm",
+    "native_dropout": "dropout that eval mode does not turn off: give it training=self.training",
+    "_native_batch_norm_legit": "batch norm without trained statistics: train it with track_running_stats=True",
     "scaled_dot_product_attention": "attention: not convertible to rate-coded spikes",
 }
 SLICE_END = 1 << 62
@@ -142,15 +144,22 @@ def head(name: str, finish: Callable[[np.ndarray], np.ndarray]) -> Callable[...,
 
     def handler(importer: Importer, fx_node: Any, x: Any, dim: Any = None, *rest: Any) -> None:
         axis_is_classes = dim in (1, -1) and len(fx_node.args[0].meta["val"].shape) == 2
-        if not axis_is_classes or any(user.op != "output" for user in fx_node.users):
+        if not axis_is_classes or not all(_only_output(user) for user in fx_node.users):
             raise UnsupportedError(
                 f"{name} inside the network: not convertible to rate-coded spikes; only a head is removed"
             )
         importer.notes.append(f"removed the {name} head {place(fx_node)}; the network returns logits")
-        importer.finish = finish
+        before = importer.finish
+        importer.finish = lambda output: finish(before(output))
         importer.alias(fx_node, importer.value(x))
 
     return handler
+
+
+def _only_output(fx_node: Any) -> bool:
+    """Whether nothing but heads stands between this call and the output of the network."""
+    is_head = str(fx_node.target).rsplit(".", 1)[0] in HEADS
+    return fx_node.op == "output" or (is_head and all(_only_output(user) for user in fx_node.users))
 
 
 def softmax(x: np.ndarray) -> np.ndarray:
@@ -169,13 +178,14 @@ def argmax(x: np.ndarray) -> np.ndarray:
     return np.asarray(x.argmax(1))
 
 
-HANDLERS: dict[str, Callable[..., None]] = {
+HEADS: dict[str, Callable[..., None]] = {
     "aten.softmax": head("Softmax", softmax),
     "aten._softmax": head("Softmax", softmax),
     "aten.log_softmax": head("LogSoftmax", log_softmax),
     "aten._log_softmax": head("LogSoftmax", log_softmax),
     "aten.argmax": head("ArgMax", argmax),
 }
+HANDLERS: dict[str, Callable[..., None]] = dict(HEADS)
 
 
 def handles(*targets: str) -> Callable[[Callable[..., None]], Callable[..., None]]:

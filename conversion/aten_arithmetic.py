@@ -56,6 +56,8 @@ def div(importer: Importer, fx_node: Any, first: Any, second: Any, *mode: Any) -
 
 def _affine(importer: Importer, fx_node: Any, x: Any, factor: Any, shift: Any) -> None:
     shape = tuple(x.meta["val"].shape[1:])
+    if tuple(fx_node.meta["val"].shape[1:]) != shape:
+        raise UnsupportedError(f"a constant that makes {shape} larger: give the value its full shape before")
     arrays = {"factor": _per_channel(factor, shape)}
     if shift is not None:
         arrays["shift"] = _per_channel(shift, shape)
@@ -163,6 +165,7 @@ def slice_(
 ) -> None:
     """Every ``step``-th place of a spatial axis, or a range of channels, as a fixed 1x1 convolution."""
     shape = tuple(x.meta["val"].shape)
+    dim %= len(shape)
     size = shape[dim]
     picked = range(size)[slice(start, None if end is None or end > SLICE_END else end, step)]
     if len(picked) == size:

@@ -173,9 +173,7 @@ def _adaptive(operator: str, function: str) -> Any:
         ]
         if all(want == 1 for want in wanted):
             pooled = importer.emit(fx_node, "global_pool", [importer.value(x)], function=function)
-            importer.emit(
-                fx_node, "reshape", [pooled], shape=tuple(int(axis) for axis in fx_node.meta["val"].shape[1:])
-            )
+            importer.emit(fx_node, "reshape", [pooled], shape=(int(x.meta["val"].shape[1]), *wanted))
             return
         if any(axis % want for axis, want in zip(spatial, wanted, strict=True)):
             raise UnsupportedError(f"adaptive pooling from {spatial} to {wanted}: choose a size that divides the input")

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
+from torch.nn.parameter import is_lazy
 
 from .._check import RangeError, SpikeportError, UnsupportedError
 from ..networks.graph import Graph, make_node
@@ -34,12 +35,12 @@ def import_module(module: nn.Module, input_shape: Sequence[int], *, name: str | 
     """
     frozen = copy.deepcopy(module).eval().to(device="cpu", dtype=torch.float32)
     _check_weights(frozen)
-    example = torch.rand(EXAMPLE_BATCH, *input_shape)
+    example = torch.rand(EXAMPLE_BATCH, *input_shape, generator=torch.Generator().manual_seed(0))
     name = name or type(module).__name__
     program = _export(frozen, example, name)
 
     def run(x: np.ndarray) -> np.ndarray:
-        with torch.inference_mode():
+        with torch.inference_mode(), quiet():
             return np.asarray(frozen(torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32))).numpy())
 
     return source_of_program(program, name, run, state_sha256(frozen), "torch.nn.Module")
@@ -56,6 +57,9 @@ def state_sha256(module: nn.Module) -> str:
 
 
 def _check_weights(module: nn.Module) -> None:
+    empty = [key for key, value in module.state_dict().items() if is_lazy(value)]
+    if empty:
+        raise SpikeportError(f"these weights have no values yet: {empty}; call the module once on an example first")
     bad = [key for key, value in module.state_dict().items() if not torch.isfinite(value).all()]
     if bad:
         raise RangeError(f"these weights hold NaN or infinity: {bad}; repair or retrain the network")
@@ -63,7 +67,7 @@ def _check_weights(module: nn.Module) -> None:
 
 def _export(module: nn.Module, example: Tensor, name: str) -> ExportedProgram:
     try:
-        with torch.no_grad():
+        with torch.no_grad(), quiet():
             output = module(example)
     except Exception as error:
         raise SpikeportError(f"{name} fails on an input of shape {tuple(example.shape)}: {error}") from error
@@ -83,7 +87,7 @@ def _export(module: nn.Module, example: Tensor, name: str) -> ExportedProgram:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep torch.export's own deprecation warnings and graph dumps off the screen; errors still come through."""
+    """Keep torch's warnings and dumps, and what a module prints, off the screen; errors still come through."""
     level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
@@ -140,3 +144,5 @@ def _take(importer: Importer, fx_node: Any) -> None:
         handler(importer, fx_node, *importer.arguments(fx_node))
     except UnsupportedError as error:
         importer.refuse(fx_node, str(error))
+    except (AttributeError, IndexError, KeyError, TypeError) as error:  # a form of the call that no handler foresaw
+        importer.refuse(fx_node, f"this form is not supported ({type(error).__name__}: {error})")
