@@ -85,6 +85,8 @@ def _one_move(graph: Graph) -> Graph | None:
             moved = _past_concat(graph, node)
         elif node.operator in (*SYNAPSES, *PASSES_SCALE) and _movable(graph.by_name[node.sources[0]]):
             moved = _past(graph, graph.by_name[node.sources[0]], node)
+        elif node.operator == "scale" and plain(node) and _movable(graph.by_name[node.sources[0]]):
+            moved = _one_scale(graph, graph.by_name[node.sources[0]], node)
         else:
             moved = None
         if moved is not None:
@@ -113,6 +115,19 @@ def _past(graph: Graph, scale: Node, reader: Node) -> Graph | None:
     moved = make_node(fresh(graph, f"{reader.name}.amplitude"), "scale", [reader.name], arrays={"factor": after})
     nodes = rewired([n for n in graph.nodes if n.name != reader.name], reader.name, moved.name)
     return rebuilt(graph, [*nodes, replace(reader, inputs=scale.inputs), moved])
+
+
+def _one_scale(graph: Graph, first: Node, second: Node) -> Graph:
+    """b (a x) + c = (a b) x + c."""
+    rank = len(graph.shapes[first.name])
+    shapes = [scale.arrays["factor"].shape for scale in (first, second)]
+    widest = max(len(shape) for shape in shapes)
+    factors = [
+        factor.reshape(-1, *([1] * (rank - 1))) if widest > 1 and factor.ndim == 1 else factor
+        for factor in (first.arrays["factor"], second.arrays["factor"])
+    ]
+    merged = with_arrays(replace(second, inputs=first.inputs), factor=factors[0].astype(np.float64) * factors[1])
+    return rebuilt(graph, [merged if n.name == second.name else n for n in graph.nodes])
 
 
 def _scaled_weight(reader: Node, factor: np.ndarray, shape: Shape) -> np.ndarray | None:
