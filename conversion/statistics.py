@@ -13,6 +13,7 @@ from ..networks.run import Engine
 
 BINS = 2048
 BATCH = 32
+TINY = 1e-30  # below it a channel is dead: weight decay leaves such weights, and their inverse is no float32
 SAMPLES = 256  # of the calibration data that a histogram sees: some 10^5 values a channel of a convolution
 
 
@@ -59,6 +60,7 @@ def activation_histograms(graph: Graph, x: np.ndarray) -> Mapping[str, Histogram
     bad = [name for name, maximum in maxima.items() if not torch.isfinite(maximum).all()]
     if bad:
         raise RangeError(f"activations of {bad} are not finite on the calibration data; check its scale")
+    maxima = {name: torch.where(maximum > TINY, maximum, 0.0) for name, maximum in maxima.items()}
     counts = {name: torch.zeros(len(maximum), BINS) for name, maximum in maxima.items()}
 
     def count(name: str, values: Tensor) -> None:

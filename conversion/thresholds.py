@@ -15,7 +15,7 @@ from torch import Tensor
 from .._check import RangeError, SpikeportError, require_in_range
 from ..networks.graph import Graph, Node
 from ..networks.run import Engine
-from .statistics import BATCH, BINS, Histogram, activation_histograms, by_channel, channels
+from .statistics import BATCH, BINS, TINY, Histogram, activation_histograms, by_channel, channels
 
 Thresholds = Mapping[str, np.ndarray]
 
@@ -112,6 +112,8 @@ class LocalThresholdBalancing:
         for iteration in range(self.iterations):
             first = (iteration * BATCH) % len(x)
             worst, name = balancer.step(x[first : first + BATCH])
+            if not np.isfinite(worst):
+                raise RangeError(f"activations of {name} are not finite on the calibration data; check its scale")
             if iteration >= len(x) // BATCH and worst <= self.tolerance:
                 return {node.name: _usable(node, balancer.theta[node.name].numpy()) for node in _activations(graph)}
         raise RangeError(
@@ -132,7 +134,7 @@ class _Balancer:
     def step(self, x: np.ndarray) -> tuple[float, str]:
         """Adapt on one batch; returns the largest clipped share of any layer (a moving mean) and that layer's name."""
         self._engine.walk(torch.from_numpy(np.ascontiguousarray(x)), 1, self._adapt)
-        worst = max(self._clipped, key=lambda name: self._clipped[name])
+        worst = max(self._clipped, key=lambda name: (not np.isfinite(self._clipped[name]), self._clipped[name]))
         return self._clipped[worst], worst
 
     def _adapt(self, node: Node, inputs: list[Tensor]) -> Tensor | None:
@@ -153,7 +155,7 @@ def _activations(graph: Graph) -> tuple[Node, ...]:
 
 def _usable(node: Node, theta: np.ndarray) -> np.ndarray:
     """A channel that never was active takes the layer's median; no threshold exceeds the activation's cut."""
-    active = theta > 0
+    active = theta > TINY
     fallback = float(np.median(theta[active])) if active.any() else 1.0
     theta = np.where(active, theta, fallback)
     cut = node.attributes["maximum"]
