@@ -36,13 +36,25 @@ class Source:
 
 
 def analog_output(graph: Graph, x: np.ndarray, batch_size: int = 64) -> np.ndarray:
-    """The Graph's output (n, classes) for x (n, *features), with its activations as they are (no spikes)."""
+    """The Graph's output (n, classes) for x (n, *features), with its activations as they are (no spikes).
+
+    Raises ShapeError for an empty or misshapen x, RangeError where the output is NaN or infinite.
+    """
+    if len(x) == 0:
+        raise ShapeError("there is no sample to run the network on; give at least one")
     engine = Engine(graph, max_steps=1)
     outputs = []
     for first in range(0, len(x), batch_size):
         block = torch.from_numpy(np.ascontiguousarray(x[first : first + batch_size], dtype=np.float32))
         outputs.append(engine.advance(block, engine.start(block), 1)[0][0])
-    return torch.cat(outputs).numpy()
+    found = torch.cat(outputs).numpy()
+    finite = np.isfinite(found).reshape(len(found), -1).all(1)
+    if not finite.all():
+        raise RangeError(
+            f"the network gives NaN or infinity for {int((~finite).sum())} of {len(x)} samples (first at "
+            f"{int(np.argmin(finite))}); repair the network or the data, and check the data's scale"
+        )
+    return found
 
 
 def check_source(source: Source, x: np.ndarray) -> float:

@@ -171,11 +171,17 @@ def _labels(calibration: Dataset, ann_output: np.ndarray) -> np.ndarray:
         )
     if calibration.y is None:
         return np.asarray(ann_output.argmax(1))
-    if calibration.y.max(initial=0) >= classes:
-        raise RangeError(
-            f"the calibration labels go up to {calibration.y.max()}, but the network has {classes} classes"
-        )
+    require_labels("the calibration labels", calibration.y, classes)
     return calibration.y
+
+
+def require_labels(name: str, labels: np.ndarray, classes: int) -> None:
+    """Raise RangeError unless every label is one of the network's classes."""
+    if labels.min(initial=0) < 0 or labels.max(initial=0) >= classes:
+        raise RangeError(
+            f"{name} go from {labels.min()} up to {labels.max()}, but the network has {classes} classes, "
+            "counted from 0; use the labels it was trained with"
+        )
 
 
 def accuracy_rows(outputs: Tensor, labels: np.ndarray, ann_labels: np.ndarray) -> dict[str, Any]:

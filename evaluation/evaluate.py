@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .._check import RangeError, ShapeError
+from .._check import RangeError
 from ..conversion.source import analog_output
 from ..data import Dataset, refuse_shared
 from ..inference import (
@@ -27,7 +27,7 @@ from ..networks.activity import analog_synapses
 from ..networks.graph import Graph
 from ..networks.run import Engine, constant_nodes
 from .activity import Activity, measured
-from .convert import ExitData, Progress, accuracy_rows
+from .convert import ExitData, Progress, accuracy_rows, require_labels
 from .figures import exit_figures
 from .timing import timed
 
@@ -70,8 +70,7 @@ def evaluate_network(  # noqa: PLR0913 - four parts and five options
     tell("run the analog network", 0.0)
     ann_labels = analog_output(analog, data.x).argmax(1)
     labels = ann_labels if data.y is None else data.y
-    if labels.max(initial=0) >= exit_data.outputs.shape[2]:
-        raise ShapeError(f"labels go up to {labels.max()}, but the network has {exit_data.outputs.shape[2]} classes")
+    require_labels("the labels", labels, exit_data.outputs.shape[2])
     activity = measured(spiking, data.x, steps, lambda done: tell("run all steps", done))
     truth = torch.from_numpy(labels)
     rule: ExitRule = policy or calibrated_rule(exit_data, max_loss=max_loss)
