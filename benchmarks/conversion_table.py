@@ -72,7 +72,7 @@ ROWS = {
     ),
     "mnist8": Row("mnist8 (CNTK, ONNX)", "models/mnist8_cntk.onnx", "mnist_train", "mnist_test", 4000, 32, {32: 0.3}),
     "resnet20_binary": Row(
-        "ResNet-20 (ONNX)", RESNET, "cifar10_train", "cifar10_test", 7000, 64, {32: 4.0, 64: 1.5}, RESNET_OPTIONS
+        "ResNet-20 (ONNX)", RESNET, "cifar10_train", "cifar10_test", 2400, 64, {32: 4.0, 64: 1.5}, RESNET_OPTIONS
     ),
     "resnet20_signed": Row(
         "ResNet-20 (ONNX)",

@@ -25,20 +25,27 @@ def measured(
     graph: Graph, x: np.ndarray, steps: int, progress: Callable[[float], None], *, batch_size: int = 64
 ) -> Activity:
     """Run all samples (n, *features) for ``steps`` steps and count what happens."""
-    meters: list[ActivityMeter] = []
-
-    def observe(first: int) -> Observer:
-        meters.append(ActivityMeter(graph))
-        return meters[-1].observe
-
-    outputs = outputs_over_time(graph, x, steps, batch_size=batch_size, observe=observe, progress=progress)
-    return Activity(
-        outputs,
-        torch.cat([_total(meter.spikes, steps) for meter in meters], 1),
-        torch.cat([_total(meter.accumulates, steps) for meter in meters], 1),
-    )
+    totals = _Totals(graph, steps, len(x))
+    outputs = outputs_over_time(graph, x, steps, batch_size=batch_size, observe=totals.batch, progress=progress)
+    return Activity(outputs, *totals.sums.unbind(-1))
 
 
-def _total(by_layer: dict[str, Tensor], steps: int) -> Tensor:
-    total = torch.stack([counts.double() for counts in by_layer.values()]).sum(0)
-    return total[:steps]
+class _Totals:
+    """Sums over the layers, in memory taken once: small pieces kept from each chunk would break up the heap."""
+
+    def __init__(self, graph: Graph, steps: int, n: int) -> None:
+        self._meter = ActivityMeter(graph)
+        self.sums = torch.zeros(steps, n, 2, dtype=torch.float64)
+
+    def batch(self, first: int) -> Observer:
+        """An observer for the samples from ``first`` on."""
+        done: dict[str, int] = {}
+
+        def observe(name: str, values: Tensor) -> None:
+            counted = self._meter.count(name, values)
+            if counted is not None:
+                begin = done.get(name, 0)
+                done[name] = begin + len(counted)
+                self.sums[begin : done[name], first : first + counted.shape[1]] += counted
+
+        return observe

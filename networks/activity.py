@@ -102,16 +102,23 @@ class ActivityMeter:
 
     def observe(self, name: str, values: Tensor) -> None:
         """Count one chunk of a node's values (steps, batch, *features); all but neurons are passed over."""
-        if name not in self._weights:
+        counted = self.count(name, values)
+        if counted is None:
             return
-        flat = reference.physical(values.flatten(0, 1))
-        counted = (flat.abs() if name in self._signed else flat) @ self._weights[name].to(flat.dtype)
         chunks = self._found.setdefault(name, [])
         if chunks and chunks[0].shape[1] != values.shape[1]:
             raise SpikeportError(
                 f"{name} now has {values.shape[1]} samples and had {chunks[0].shape[1]}; use one meter for each batch"
             )
-        chunks.append(counted.unflatten(0, values.shape[:2]))
+        chunks.append(counted)
+
+    def count(self, name: str, values: Tensor) -> Tensor | None:
+        """Spikes and accumulates of a neuron node's values, kept nowhere: (steps, batch, 2); None for other nodes."""
+        if name not in self._weights:
+            return None
+        flat = reference.physical(values.flatten(0, 1))
+        counted: Tensor = (flat.abs() if name in self._signed else flat) @ self._weights[name].to(flat.dtype)
+        return counted.unflatten(0, values.shape[:2])
 
     @property
     def spikes(self) -> dict[str, Tensor]:

@@ -26,15 +26,15 @@ def outputs_over_time(
 
     ``observe(first)`` gives the observer for the batch that begins at sample ``first``.
     """
-    engine, found = Engine(graph, max_steps=steps, chunk=chunk), []
+    engine = Engine(graph, max_steps=steps, chunk=chunk)
+    outputs = torch.empty(steps, len(x), *graph.shapes[graph.output.name])  # once: kept pieces would break up the heap
     for first in range(0, len(x), batch_size):
         block = torch.from_numpy(np.ascontiguousarray(x[first : first + batch_size]))
         watcher = None if observe is None else observe(first)
-        state, outputs = engine.start(block, watcher), []
+        state = engine.start(block, watcher)
         for done in range(0, steps, engine.chunk):
             output, state = engine.advance(block, state, min(engine.chunk, steps - done), watcher)
-            outputs.append(output)
-        found.append(torch.cat(outputs))
+            outputs[done : done + len(output), first : first + len(block)] = output
         if progress is not None:
             progress((first + len(block)) / len(x))
-    return torch.cat(found, 1)
+    return outputs
