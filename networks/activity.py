@@ -118,7 +118,7 @@ class ActivityMeter:
             return None
         flat = reference.physical(values.flatten(0, 1))
         counted: Tensor = (flat.abs() if name in self._signed else flat) @ self._weights[name].to(flat.dtype)
-        return counted.unflatten(0, values.shape[:2])
+        return counted.reshape(*values.shape[:2], 2)
 
     @property
     def spikes(self) -> dict[str, Tensor]:
