@@ -41,7 +41,7 @@ def timed(
     first = torch.from_numpy(x[order[: PLANS[0][1]]])
     rate = len(first) / interleaved_medians([_fixed(graph, first, fixed_steps, PLANS[0])], 1)[0]
     trial = torch.from_numpy(x[order[: int(np.clip(TRIAL_SECONDS * rate, LEAST_SAMPLES, MOST_SAMPLES))]])
-    plans = [plan for plan in PLANS if plan[1] <= len(trial)]
+    plans = [plan for plan in PLANS if plan[1] <= max(len(trial), PLANS[0][1])]
     fixed_plan, seconds = _fastest(plans, lambda plan: _fixed(graph, trial, fixed_steps, plan))
     exit_plan, _ = _fastest(plans, lambda plan: _exit(graph, trial, rule, steps, plan))
     tell("time early exit", 0.3)
