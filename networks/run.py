@@ -65,6 +65,7 @@ def join(first: NetworkState, second: NetworkState) -> NetworkState:
     )
 
 
+@torch.inference_mode()
 def put(state: NetworkState, places: Tensor, fresh: NetworkState) -> NetworkState:
     """Let fresh samples take the places (positions) of others; ``state`` is written over and given back.
 
@@ -213,7 +214,6 @@ class Engine:
         """The state of the samples of ``a`` followed by those of ``b``; see ``join``."""
         return join(a, b)
 
-    @torch.inference_mode()
     def put(self, state: NetworkState, places: Tensor, fresh: NetworkState) -> NetworkState:
         """Let fresh samples take the places of others, in place; see ``put``."""
         return put(state, places, fresh)
