@@ -45,6 +45,7 @@ class Row:
     options: tuple[str, ...] = ()
     spikes: str = "binary"
     weights: str = ""
+    limit: int | None = None  # test samples, where all would take an hour
 
 
 ROWS = {
@@ -72,7 +73,15 @@ ROWS = {
     ),
     "mnist8": Row("mnist8 (CNTK, ONNX)", "models/mnist8_cntk.onnx", "mnist_train", "mnist_test", 4000, 32, {32: 0.3}),
     "resnet20_binary": Row(
-        "ResNet-20 (ONNX)", RESNET, "cifar10_train", "cifar10_test", 2400, 64, {32: 4.0, 64: 1.5}, RESNET_OPTIONS
+        "ResNet-20 (ONNX)",
+        RESNET,
+        "cifar10_train",
+        "cifar10_test",
+        2400,
+        64,
+        {32: 4.0, 64: 1.5},
+        RESNET_OPTIONS,
+        limit=2000,
     ),
     "resnet20_signed": Row(
         "ResNet-20 (ONNX)",
@@ -84,6 +93,7 @@ ROWS = {
         {32: 1.5, 64: 0.7},
         RESNET_OPTIONS,
         "signed",
+        limit=2000,
     ),
     "kws": Row(
         "keyword DS-CNN (ONNX)",
@@ -137,7 +147,8 @@ def measure(row: Row, data: Path, models: Path) -> dict[str, Any]:
             "convert", model, *weights, "-o", out, "--calibration", calibration, "--num-samples", str(row.samples),
             "--timesteps", str(row.timesteps), "--spikes", row.spikes, *row.options,
         )  # fmt: skip
-        evaluated = command("evaluate", out, "--data", test)
+        limit = [] if row.limit is None else ["--limit", str(row.limit)]
+        evaluated = command("evaluate", out, "--data", test, *limit)
     evaluated.pop("figures", None)
     return {"convert": converted, "evaluate": evaluated}
 

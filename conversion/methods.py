@@ -10,6 +10,7 @@ from .._check import RangeError, SpikeportError
 from ..networks.graph import Graph
 from ..networks.outputs import outputs_over_time
 from .correct import corrected
+from .readout import with_readout
 from .source import analog_output
 from .spiking import spiking
 from .thresholds import LocalThresholdBalancing, MeanSquare, Percentile, ThresholdMethod, Thresholds
@@ -38,7 +39,8 @@ class Recipe:
         """
         thresholds = thresholds or self.thresholds.thresholds(analog, x, timesteps)
         graph = spiking(analog, thresholds, code)
-        return corrected(graph, analog, x, timesteps) if self.bias_correction else graph
+        graph = corrected(graph, analog, x, timesteps) if self.bias_correction else graph
+        return with_readout(graph, analog, x, timesteps)
 
 
 DEFAULT_RECIPES = tuple(

@@ -152,6 +152,7 @@ def _about(
         "method_reason": choice.reason,
         "candidates": [candidate.to_json() for candidate in choice.candidates],
         "spikes": code,
+        "readout_ramp": choice.graph.output.attributes["ramp"],
         "timesteps": timesteps,
         "seed": seed,
         "n_fit": len(split.fit),

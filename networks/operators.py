@@ -133,5 +133,5 @@ OPERATORS: Mapping[str, Operator] = {
         arrays={"threshold": True, "initial": True, "bias": True},
         memory=True,
     ),
-    "output": Operator(shape_rules.same, memory=True),
+    "output": Operator(shape_rules.same, fields={"ramp": Field(int, 0, low=0, high=3)}, memory=True),
 }

@@ -157,13 +157,27 @@ def delay_scan(attributes: Attributes, tensors: Tensors, x: Tensor, state: State
 
 
 def output_scan(attributes: Attributes, tensors: Tensors, x: Tensor, state: State) -> tuple[Tensor, State]:
-    """The cumulative readout: y[t] = y[t-1] + x[t]."""
+    """The readout, added up over the steps: y[t] = t * sum_k k^r x[k] / sum_k k^r with the ramp r, k = 1 ... t.
+
+    r = 0 is the plain sum.  A ramp lets what comes late count more: early on, deep layers have not filled yet.
+    The state is the weighted sum and the steps that each sample has done.
+    """
+    ramp = attributes["ramp"]
+    total, age = state
     sums = []
-    total = state[0]
     for step in x:  # one addition a step, in order: a chunked sum would round otherwise
-        total = total + step
-        sums.append(total)
-    return torch.stack(sums), (total,)
+        age = age + 1
+        spread = age.reshape(-1, *([1] * (total.ndim - 1)))
+        total = total + (step * spread**ramp if ramp else step)
+        sums.append(total * (spread / _power_sum(spread, ramp)) if ramp else total)
+    return torch.stack(sums), (total, age)
+
+
+def _power_sum(t: Tensor, ramp: int) -> Tensor:
+    """1^r + 2^r + ... + t^r (Faulhaber), for r of 1 to 3."""
+    if ramp == 1:
+        return t * (t + 1) / 2
+    return t * (t + 1) * (2 * t + 1) / 6 if ramp == 2 else (t * (t + 1) / 2) ** 2
 
 
 def neuron_arrays(attributes: Attributes, tensors: Tensors, shape: Sequence[int]) -> NeuronArrays:

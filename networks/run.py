@@ -158,6 +158,8 @@ class Engine:
             return (membrane, torch.zeros_like(membrane)) if node.attributes["code"] == "signed" else (membrane,)
         if node.operator == "delay":
             return (torch.zeros(batch, node.attributes["steps"], *shape, dtype=self.dtype),)
+        if node.operator == "output":
+            return torch.zeros(batch, *shape, dtype=self.dtype), torch.zeros(batch, dtype=self.dtype)
         return (torch.zeros(batch, *shape, dtype=self.dtype),)
 
     @torch.inference_mode()
