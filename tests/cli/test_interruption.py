@@ -27,8 +27,10 @@ def begin():
     Path("begun").touch()
     return x[:80].reshape(-1, 8, 8) / 16, y[:80]
 """
+# A shell's background jobs ignore Ctrl-C, and their children with them; this one must not.
 COMMAND = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from spikeport.cli.main import run
 while True:
     code = run(sys.argv[1:])
