@@ -23,6 +23,9 @@ import torch
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
 README = HERE.parent / "README.md"
+PEER_TITLE = """SpikingJelly 2.0.0 on the same networks and the first n of the same test samples (binary spikes; threshold
+balancing by its number of calibration batches; in brackets with the peer's own readout delay, which must know T
+beforehand):"""
 MARKS = ("<!-- results -->", "<!-- /results -->")
 PIXELS = ["--layout", "NHWC", "--scale", "1/255", "--mean", "0.485,0.456,0.406", "--std", "0.229,0.224,0.225"]
 RESNET_OPTIONS = (*PIXELS, "--method", "mse")  # auto tries six methods; it takes six times as long
@@ -203,24 +206,43 @@ def table(peers: dict[str, Any]) -> str:
 
 
 def peer_lines(peers: dict[str, Any]) -> list[str]:
-    """What SpikingJelly's recipes reach on the same networks and images."""
+    """What SpikingJelly's recipes reach on the same networks, the first n of the same test images."""
     if not peers:
         return []
-    lines = ["", "SpikingJelly 2.0.0 on the same networks, test images and number of calibration images:", ""]
-    lines += ["| network | n | ANN, % | recipe | T = 8, % | T = 32, % | T = 64, % |", "|---|---|---|---|---|---|---|"]
+    lines = [
+        "",
+        PEER_TITLE,
+        "",
+        "| network | n | ANN, % | recipe | T = 8, % | T = 32, % | T = 64, % |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for name, found in peers.items():
-        if "recipes" not in found:
-            lines.append(f"| {name} | | | refused: {found.get('refused', '')} | | | |")
+        head = f"| {name} | {found['n']:,} | {percent(found['ann_accuracy'])} |"
+        refusals = [outcome["refused"] for outcome in found["recipes"].values() if "refused" in outcome]
+        if len(refusals) == len(found["recipes"]):
+            reason = refusals[0].splitlines()[0].replace("|", "/").split(" at 0x")[0]
+            lines.append(f"{head} all recipes: refused ({reason[:100]}) | | | |")
             continue
         for recipe, outcome in found["recipes"].items():
-            head = f"| {name} | {found['n']:,} | {percent(found['ann_accuracy'])} | {recipe} |"
-            if "refused" in outcome:
-                lines.append(f"{head} refused: {outcome['refused'].splitlines()[0][:90]} | | |")
-                continue
-            accuracy = outcome["accuracy_by_step"]
-            cells = [percent(accuracy[step - 1]) if step <= len(accuracy) else "" for step in (8, 32, 64)]
-            lines.append(f"{head} {' | '.join(cells)} |")
+            lines.append(f"{head} {recipe_name(recipe, outcome)} | {' | '.join(peer_cells(outcome))} |")
     return lines
+
+
+def recipe_name(recipe: str, outcome: dict[str, Any]) -> str:
+    """The recipe, with the number of batches where it matters."""
+    batches = f", {outcome['calibration_batches']} batches" if recipe.startswith("local") else ""
+    return recipe.removesuffix("_once").replace("_", " ") + batches
+
+
+def peer_cells(outcome: dict[str, Any]) -> list[str]:
+    """Accuracy at 8, 32 and 64 steps, as far as it was run."""
+    plain, delayed = outcome["accuracy_by_step"], outcome["accuracy_with_delay_by_step"]
+    cells = []
+    for step in (8, 32, 64):
+        late = delayed[step - 1] if step <= len(delayed) else None
+        cell = percent(plain[step - 1]) if step <= len(plain) else ""
+        cells.append(cell if late is None else f"{cell} ({percent(late)})")
+    return cells
 
 
 def write_readme(text: str) -> None:
