@@ -23,9 +23,9 @@ import torch
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
 README = HERE.parent / "README.md"
-PEER_TITLE = """SpikingJelly 2.0.0 on the same networks and the first n of the same test samples (binary spikes; threshold
-balancing by its number of calibration batches; in brackets with the peer's own readout delay, which must know T
-beforehand):"""
+PEER_TITLE = """SpikingJelly 2.0.0 on the same networks and the first n of the same test samples (binary spikes;
+threshold balancing by its number of calibration batches; in brackets with the peer's own readout delay, which must
+know T first):"""
 MARKS = ("<!-- results -->", "<!-- /results -->")
 PIXELS = ["--layout", "NHWC", "--scale", "1/255", "--mean", "0.485,0.456,0.406", "--std", "0.229,0.224,0.225"]
 RESNET_OPTIONS = (*PIXELS, "--method", "mse")  # auto tries six methods; it takes six times as long
@@ -91,12 +91,12 @@ ROWS = {
         RESNET,
         "cifar10_train",
         "cifar10_test",
-        2400,
+        1200,
         64,
         {32: 1.5, 64: 0.7},
         RESNET_OPTIONS,
         "signed",
-        limit=2000,
+        limit=1000,
     ),
     "kws": Row(
         "keyword DS-CNN (ONNX)",
