@@ -1,0 +1,1 @@
+"""Surrogate-gradient training on Lightning Fabric: losses, the loop, checkpoints, and settings that are checked."""
