@@ -27,13 +27,14 @@ class Leaky(nn.Module):
 
     u = beta * v + gain * x[t];  s = [u >= threshold];  v = u - threshold * s, (1 - s) * u ("zero") or u ("none")
 
-    beta: decay of the membrane a step, in (0, 1]; threshold: above 0.  A number, or a tensor as long in rank as the features
-    that broadcasts against them: (C, 1, 1) is one value a channel of (C, H, W).  ``learn_beta`` and ``learn_threshold``
-    make parameters of them; beta is held in [0, 1] as snnTorch holds it.  gain: factor of the input.
-    reset: "subtract", "zero" or "none".  test: ">=" or ">".  late_reset: the spike of step t resets the membrane in step t + 1,
-    as in snnTorch; the state is then the membrane before its reset.  detach_reset: no gradient through the resetting spike.
-    surrogate: the gradient of the spike (see ``surrogates``).
-    Raises RangeError for values outside their range; ShapeError for input of another shape than the state's or without steps.
+    beta: decay of the membrane a step, in (0, 1]; threshold: above 0.  A number, or a tensor with as many axes as the
+    features that broadcasts against them: (C, 1, 1) is one value a channel of (C, H, W).  ``learn_beta`` and
+    ``learn_threshold`` make parameters of them; beta is held in [0, 1] as snnTorch holds it.  gain: factor of the input.
+    reset: "subtract", "zero" or "none".  test: ">=" or ">".  late_reset: the spike of step t resets the membrane in step
+    t + 1, as in snnTorch; the state is then the membrane before its reset.  detach_reset: no gradient through the spike
+    that resets.  surrogate: the gradient of the spike (see ``surrogates``).
+    The state is float32, for input of half precision too, and float64 for float64 input.
+    Raises RangeError for a value outside its range; ShapeError for an input that the state does not fit or without steps.
 
     >>> spikes, state = Leaky(beta=0.5)(torch.ones(3, 1, 2))
     >>> spikes[:, 0, 0].tolist(), state.membrane[0, 0].item()
@@ -81,9 +82,7 @@ class Leaky(nn.Module):
             self.register_buffer(name, value)
 
     @classmethod
-    def from_time_constant(
-        cls, tau_s: float, dt_s: float, threshold: float = 1.0, *, reset: str = "subtract"
-    ) -> "Leaky":
+    def from_time_constant(cls, tau_s: float, dt_s: float, threshold: float = 1.0) -> "Leaky":
         """Return the neuron whose membrane decays with time constant ``tau_s`` (seconds) in steps of ``dt_s``.
 
         beta = exp(-dt / tau), the exact solution of tau dv/dt = -v over a step.
@@ -94,7 +93,7 @@ class Leaky(nn.Module):
         for name, value in (("tau_s", tau_s), ("dt_s", dt_s)):
             if not 0 < value < math.inf:
                 raise RangeError(f"{name} is {value}, but it must be a number of seconds above 0.")
-        return cls(math.exp(-dt_s / tau_s), threshold, reset=reset)
+        return cls(math.exp(-dt_s / tau_s), threshold)
 
     def initial_state(
         self, shape: tuple[int, ...], *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
@@ -134,9 +133,8 @@ class Leaky(nn.Module):
         if value.ndim == 0:
             return value
         features = x.shape[2:]
-        if value.ndim != len(features) or any(
-            n not in (1, wanted) for n, wanted in zip(value.shape, features, strict=True)
-        ):
+        fits = value.ndim == len(features) and all(n in (1, m) for n, m in zip(value.shape, features, strict=True))
+        if not fits:
             raise ShapeError(
                 f"{name} has shape {tuple(value.shape)}, but the input's features have {tuple(features)}; "
                 "one value a channel of (C, H, W) has shape (C, 1, 1)."
@@ -193,7 +191,7 @@ def lapicque(  # noqa: PLR0913 - a circuit and a neuron
     detach_reset: bool = False,
     surrogate: Surrogate | None = None,
 ) -> Leaky:
-    """Return the `Leaky` of Lapicque's circuit: a resistance (ohm) beside a capacitance (farad), steps of ``dt_s`` seconds.
+    """Return the `Leaky` of Lapicque's circuit: a resistance (ohm) beside a capacitance (farad), ``dt_s`` seconds a step.
 
     beta = 1 - dt / (R C), gain = dt / C: one Euler step of C dv/dt = x - v / R, as snnTorch's ``Lapicque`` takes it.
     Raises RangeError for a step longer than R C, with which the membrane would overshoot.

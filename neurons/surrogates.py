@@ -1,8 +1,8 @@
 """Surrogate gradients: what stands for the derivative of the spike, which is zero or undefined itself.
 
-A surrogate is a frozen object: the name of its formula and its scale.  ``u`` is the membrane minus the threshold.  A class
-of your own derives from `Surrogate` and writes ``derivative``; it runs on the reference kernel.
-Where snnTorch (1.0) or SpikingJelly (2.0) has a function of the same name, the values are equal; the docstrings say which.
+A surrogate is a frozen object: the name of its formula and its scale.  ``u`` is the membrane minus the threshold.  A
+class of your own derives from `Surrogate` and writes ``derivative``; it runs on the reference kernel.
+Where snnTorch (1.0) or SpikingJelly (2.0) has a function of the same name, the docstrings say whose values are equal.
 """
 
 import math
@@ -30,13 +30,13 @@ class _Spike(torch.autograd.Function):
     """The step function forwards, the surrogate's derivative backwards; saves u alone."""
 
     @staticmethod
-    def forward(ctx: Any, u: Tensor, surrogate: "Surrogate", strict: bool) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, u: Tensor, surrogate: "Surrogate", strict: bool) -> Tensor:
         ctx.save_for_backward(u)
         ctx.surrogate = surrogate
         return (u > 0 if strict else u >= 0).to(u.dtype)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         (u,) = ctx.saved_tensors
         return gradient * ctx.surrogate.derivative(u), None, None
 
@@ -70,7 +70,7 @@ class Surrogate:
         >>> Atan().spike(torch.tensor([-0.5, 0.0, 0.5])).tolist()
         [0.0, 1.0, 1.0]
         """
-        spikes: Tensor = _Spike.apply(u, self, strict)
+        spikes: Tensor = _Spike.apply(u, self, strict)  # type: ignore[no-untyped-call]
         return spikes
 
 
@@ -164,8 +164,8 @@ class Sigmoid(Surrogate):
 class Triangular(Surrogate):
     """ds/du = height * max(0, 1 - |u| / width).
 
-    Equals SpikingJelly's ``PiecewiseQuadratic(alpha)`` with width = 1 / alpha and height = alpha.  snnTorch's function of
-    this name is no triangle: it gives +threshold below the threshold and -threshold above, and is not rebuilt here.
+    Equals SpikingJelly's ``PiecewiseQuadratic(alpha)`` with width = 1 / alpha and height = alpha.  snnTorch's function
+    of this name is no triangle: it gives +threshold below the threshold and -threshold above, and is not rebuilt here.
     Source: Esser et al. 2016 (doi 10.1073/pnas.1604850113).
     """
 

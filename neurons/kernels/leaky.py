@@ -1,4 +1,4 @@
-"""Leaky integrate-and-fire over a chunk of time: which kernel runs is chosen by the tensor's device and type, never by a flag."""
+"""Leaky integrate-and-fire over a chunk of time: the tensor's device and type choose the kernel, never a flag."""
 
 import torch
 from torch import Tensor

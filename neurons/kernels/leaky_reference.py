@@ -1,4 +1,4 @@
-"""Leaky integrate-and-fire over a chunk of time in plain PyTorch, written to be read: the oracle of the other kernels."""
+"""Leaky integrate-and-fire over a chunk of time in plain PyTorch, to be read: the oracle of the other kernels."""
 
 from typing import NamedTuple
 
@@ -30,8 +30,8 @@ def leaky_reference(
     """Advance leaky integrate-and-fire neurons by ``current.shape[0]`` steps.
 
     u = beta * v + current[t];  s = [u >= threshold];  v = u - threshold * s, (1 - s) * u or u
-    late: r = [v >= threshold];  u = beta * v + current[t] - threshold * r or beta * (1 - r) * v + current[t] or without r;
-    s = [u >= threshold];  v = u
+    late: r = [v >= threshold];  s = [u >= threshold];  v = u
+    u = beta * v + current[t] - threshold * r, or beta * (1 - r) * v + current[t], or without r
 
     current: (time, batch, features), membrane: (batch, features), beta, threshold: () or (features,), in units of the
     membrane.  Computed in the type of the membrane; the spikes have the type of the current.
