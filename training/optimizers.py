@@ -1,0 +1,47 @@
+"""Optimisers from their settings, and the learning rate as a function of the step."""
+
+import math
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from .._check import RangeError
+from .settings import OptimizerSettings
+
+__all__ = ["learning_rate", "make_optimizer"]
+
+
+def make_optimizer(network: nn.Module, settings: OptimizerSettings) -> Optimizer:
+    """Return the optimiser of all parameters; only those of two axes or more (weights) decay.
+
+    Raises RangeError for a network without parameters.
+    """
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    if not trained:
+        raise RangeError("the network has no parameter to train; give it a layer with weights.")
+    groups = [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": settings.weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    if settings.kind == "sgd":
+        return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=settings.momentum)
+    kind = torch.optim.AdamW if settings.kind == "adamw" else torch.optim.Adam
+    return kind(groups, lr=settings.learning_rate)
+
+
+def learning_rate(settings: OptimizerSettings, step: int, steps: int) -> float:
+    """The rate of step ``step`` (from 0) of ``steps``: a linear rise, then constant or half a cosine down to 0.
+
+    >>> settings = OptimizerSettings(learning_rate=1.0, warmup_share=0.1)
+    >>> [round(learning_rate(settings, step, 100), 3) for step in (0, 9, 10, 55, 99)]
+    [0.1, 1.0, 1.0, 0.5, 0.0]
+    """
+    rise = int(settings.warmup_share * steps)
+    if step < rise:
+        return settings.learning_rate * (step + 1) / rise
+    if settings.schedule == "constant":
+        return settings.learning_rate
+    share = min((step - rise) / max(steps - rise, 1), 1.0)
+    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
