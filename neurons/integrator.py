@@ -24,6 +24,7 @@ class LeakyIntegrator(Layer[LeakyIntegratorState]):
     beta: decay a step, in (0, 1], 1 is a plain sum; a number, or a tensor that broadcasts against the features; learned
     with ``learn_beta`` and held in [0, 1].  Equals the membrane of snnTorch's ``Leaky(beta, reset_mechanism="none")``.
 
+    >>> import torch
     >>> membrane, state = LeakyIntegrator(beta=0.5)(torch.ones(3, 1, 1))
     >>> membrane.flatten().tolist()
     [1.0, 1.5, 1.75]

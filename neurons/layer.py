@@ -29,6 +29,12 @@ def decay_of(tau_s: float, dt_s: float) -> float:
     return math.exp(-dt_s / tau_s)
 
 
+def require_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    """Raise RangeError unless the value is one of the choices."""
+    if value not in choices:
+        raise RangeError(f"{name} is {value!r}, but it must be one of {', '.join(map(repr, choices))}.")
+
+
 def require_sequence(name: str, x: Tensor) -> None:
     """Raise ShapeError unless x is (time, batch, *features) with a step at least; RangeError unless it is floating."""
     if x.ndim < 2:
@@ -143,9 +149,8 @@ class SpikingLayer(Layer[State]):
     ) -> None:
         super().__init__()
         self.reset, self.test = firing.get("reset", "subtract"), firing.get("test", ">=")
-        for name, value, choices in (("reset", self.reset, RESETS), ("test", self.test, TESTS)):
-            if value not in choices:
-                raise RangeError(f"{name} is {value!r}, but it must be one of {', '.join(map(repr, choices))}.")
+        require_choice("reset", self.reset, RESETS)
+        require_choice("test", self.test, TESTS)
         self.late_reset, self.detach_reset = firing.get("late_reset", False), firing.get("detach_reset", False)
         self.surrogate = firing.get("surrogate", Atan())
         self._hold("threshold", threshold, 0, math.inf, learn=learn_threshold)
@@ -156,6 +161,26 @@ class SpikingLayer(Layer[State]):
     def _resetting(self, spike: Tensor) -> Tensor:
         """The spike as the reset sees it."""
         return spike.detach() if self.detach_reset else spike
+
+    def _fire(self, u: Tensor, before: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the spikes and the new membrane; u: the membrane integrated, ``before``: that of the last step.
+
+        now: s = [u >= threshold], v = u - threshold * s or (1 - s) * u.
+        late: u loses what the spike of ``before`` takes, threshold * r or all of it; s = [u >= threshold], v = u.
+        """
+        if not self.late_reset:
+            spike = self._spike(u, threshold)
+            return spike, self._less(u, spike, threshold)
+        if self.reset != "none":
+            u = self._less(u, self._spike(before, threshold), threshold)
+        return self._spike(u, threshold), u
+
+    def _less(self, u: Tensor, spike: Tensor, threshold: Tensor) -> Tensor:
+        """What the reset leaves of u."""
+        spike = self._resetting(spike)
+        if self.reset == "subtract":
+            return u - spike * threshold
+        return u - spike * u if self.reset == "zero" else u
 
     def extra_repr(self) -> str:
         """Say how this neuron fires, for ``repr``."""
