@@ -1,7 +1,8 @@
 """Convert and evaluate the public models with the command, as a user would, and write the table that README carries.
 
 python benchmarks/prepare_data.py --out DATA
-python benchmarks/conversion_table.py --data DATA [--rows NAME ...]
+python benchmarks/conversion_table.py --data DATA [--rows NAME ...] [--keep DIR]
+python benchmarks/exit_timing.py --data DATA --keep DIR   (on an idle machine, when --keep was given)
 
 Each row runs ``spikeport convert`` on training samples and ``spikeport evaluate`` on all test samples, and keeps both
 JSON objects in benchmarks/results/NAME.json; the table between the marks in README is written from what lies there.
@@ -10,6 +11,7 @@ JSON objects in benchmarks/results/NAME.json; the table between the marks in REA
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -48,7 +50,6 @@ class Row:
     options: tuple[str, ...] = ()
     spikes: str = "binary"
     weights: str = ""
-    limit: int | None = None  # test samples, where all would take an hour
 
 
 ROWS = {
@@ -68,7 +69,7 @@ ROWS = {
         "models:mnist_cnn",
         "mnist_train",
         "mnist_test",
-        4000,
+        16000,
         32,
         {8: 1.0, 32: 0.2},
         ("--allow-code",),
@@ -80,23 +81,21 @@ ROWS = {
         RESNET,
         "cifar10_train",
         "cifar10_test",
-        2400,
+        4800,
         64,
         {32: 4.0, 64: 1.5},
         RESNET_OPTIONS,
-        limit=2000,
     ),
     "resnet20_signed": Row(
         "ResNet-20 (ONNX)",
         RESNET,
         "cifar10_train",
         "cifar10_test",
-        1200,
+        2400,
         64,
         {32: 1.5, 64: 0.7},
         RESNET_OPTIONS,
         "signed",
-        limit=1000,
     ),
     "kws": Row(
         "keyword DS-CNN (ONNX)",
@@ -137,7 +136,7 @@ def prepare_digits(data: Path) -> None:
     save_file(train_digits_cnn(x, y).state_dict(), data / DIGITS)
 
 
-def measure(row: Row, data: Path, models: Path) -> dict[str, Any]:
+def measure(row: Row, data: Path, models: Path, keep: Path | None) -> dict[str, Any]:
     """Convert and evaluate; returns both JSON objects (without the data of the figures)."""
     model = row.model if ":" in row.model else str(models / row.model)
     weights = ["--weights", str((data if row.weights == DIGITS else models) / row.weights)] if row.weights else []
@@ -150,8 +149,9 @@ def measure(row: Row, data: Path, models: Path) -> dict[str, Any]:
             "convert", model, *weights, "-o", out, "--calibration", calibration, "--num-samples", str(row.samples),
             "--timesteps", str(row.timesteps), "--spikes", row.spikes, *row.options,
         )  # fmt: skip
-        limit = [] if row.limit is None else ["--limit", str(row.limit)]
-        evaluated = command("evaluate", out, "--data", test, *limit)
+        evaluated = command("evaluate", out, "--data", test, *(["--no-timing"] if keep else []))
+        if keep:
+            shutil.copytree(out, keep, dirs_exist_ok=True)
     evaluated.pop("figures", None)
     return {"convert": converted, "evaluate": evaluated}
 
@@ -257,13 +257,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="the folder that prepare_data.py wrote")
     parser.add_argument("--rows", nargs="*", choices=list(ROWS), default=list(ROWS))
+    parser.add_argument(
+        "--keep",
+        type=Path,
+        help="keep the converted networks in this folder and time nothing: exit_timing.py does later",
+    )
     options = parser.parse_args()
     models = Path(os.environ.get("SPIKEPORT_DATA", "")).expanduser().resolve()
     RESULTS.mkdir(exist_ok=True)
     if "digits" in options.rows:
         prepare_digits(options.data)
     for name in options.rows:
-        result = measure(ROWS[name], options.data.resolve(), models)
+        result = measure(ROWS[name], options.data.resolve(), models, options.keep and options.keep.resolve() / name)
         (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
         print(line(name, ROWS[name], result), flush=True)
     peers = RESULTS / "peers.json"  # of peers/collect.py

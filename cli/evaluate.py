@@ -34,6 +34,9 @@ def evaluate(
     drop_shared: Annotated[
         bool, typer.Option("--drop-shared", help="Leave out samples that are also in the calibration data.")
     ] = False,
+    timing: Annotated[
+        bool, typer.Option("--timing/--no-timing", help="Measure the wall time of early exit and of the fixed window.")
+    ] = True,
     min_accuracy: options.MinAccuracy = None,
     seed: options.Seed = 0,
     allow_code: options.AllowCode = False,
@@ -67,6 +70,7 @@ def evaluate(
             policy=chosen,
             max_loss=max_loss,
             seed=seed,
+            timing=timing,
             progress=progress,
         )
     update_report(folder, {**held.report, "evaluate": result}, render_report)

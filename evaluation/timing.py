@@ -15,11 +15,11 @@ from ..networks.run import Engine
 __all__ = ["timed"]
 
 Plan = tuple[int, int]
-SECONDS, MOST_SAMPLES = 15.0, 2048  # of one fixed run: the number of timed samples follows from it
-TRIAL_SECONDS, LEAST_SAMPLES = 3.0, 128  # of one trial run
+SECONDS, MOST_SAMPLES = 15.0, 10_000  # of one fixed run: the number of timed samples follows from it
+TRIAL_SECONDS, LEAST_SAMPLES, TRIAL_SAMPLES = 3.0, 128, 4096  # of one trial run
 REPEATS = 5
 # (chunk of steps, places in the batch)
-PLANS = ((4, 64), (1, 64), (2, 64), (8, 64), (2, 128), (4, 128), (1, 256), (2, 256))
+PLANS = ((4, 64), (1, 64), (2, 64), (8, 64), (2, 128), (4, 128), (1, 256), (2, 256), (1, 512), (2, 512))
 
 
 def timed(
@@ -40,7 +40,7 @@ def timed(
     tell("time early exit", 0.0)
     first = torch.from_numpy(x[order[: PLANS[0][1]]])
     rate = len(first) / interleaved_medians([_fixed(graph, first, fixed_steps, PLANS[0])], 1)[0]
-    trial = torch.from_numpy(x[order[: int(np.clip(TRIAL_SECONDS * rate, LEAST_SAMPLES, MOST_SAMPLES))]])
+    trial = torch.from_numpy(x[order[: int(np.clip(TRIAL_SECONDS * rate, LEAST_SAMPLES, TRIAL_SAMPLES))]])
     plans = [plan for plan in PLANS if plan[1] <= max(len(trial), PLANS[0][1])]
     fixed_plan, seconds = _fastest(plans, lambda plan: _fixed(graph, trial, fixed_steps, plan))
     exit_plan, _ = _fastest(plans, lambda plan: _exit(graph, trial, rule, steps, plan))

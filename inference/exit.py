@@ -117,6 +117,7 @@ class _Run(Generic[State]):
             raise RangeError(f"exchange_cost is {exchange_cost}, but a cost in steps is at least 0.")
         self.engine, self.x, self.rule = engine, x, rule
         self.batch_size, self.exchange_cost = batch_size, exchange_cost
+        self.replacing = engine if isinstance(engine, Replacing) else None  # asked once: the answer takes its time
         self.label = torch.zeros(len(x), dtype=torch.int64)
         self.steps = torch.zeros(len(x), dtype=torch.int64)
         self.confidence = torch.zeros(len(x), dtype=torch.float64)
@@ -132,7 +133,7 @@ class _Run(Generic[State]):
         steps = self._next_steps()
         output, self.state = self.engine.advance(self.block, self.state, steps)
         require_output_block(output, steps, len(self.sample))
-        self.idle_steps += steps * int((~self.live).sum())
+        self.idle_steps += steps * (len(self.sample) - int(self.live.sum()))
         self.steps_computed[self.sample] += steps
         decided = self._decide(output, steps)
         self.age += steps
@@ -185,11 +186,11 @@ class _Run(Generic[State]):
 
     def _replaces(self) -> bool:
         """Whether fresh samples are put in the free places, all of them, and nobody else is copied."""
-        return isinstance(self.engine, Replacing) and len(self.x) - self.queued >= int((~self.live).sum())
+        return self.replacing is not None and len(self.x) - self.queued >= int((~self.live).sum())
 
     def _refill(self) -> None:
-        if isinstance(self.engine, Replacing) and self._replaces():
-            self._replace(self.engine)
+        if self.replacing is not None and self._replaces():
+            self._replace(self.replacing)
         else:
             self._compact()
 

@@ -216,5 +216,5 @@ def neuron_scan(neuron: NeuronArrays, x: Tensor, steps: int, state: State) -> tu
     rows, batch, *shape = x.shape
     current = physical(x.flatten(0, 1)).reshape(rows, batch, -1)
     spikes, membrane, count = fire(current, steps, state[0], state[1] if len(state) > 1 else None, neuron)
-    sequence = logical(spikes.flatten(0, 1), shape).unflatten(0, (steps, batch))
+    sequence = logical(spikes.flatten(0, 1), shape).view(steps, batch, *shape)
     return sequence, (membrane,) if count is None else (membrane, count)

@@ -4,7 +4,7 @@ What depends on a constant input alone (the first synapse, say) is computed once
 splitting time or the batch anywhere changes nothing.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -73,6 +73,7 @@ def put(state: NetworkState, places: Tensor, fresh: NetworkState) -> NetworkStat
     """
 
     def write(part: Tensor, new: Tensor) -> Tensor:
+        part = part.contiguous() if part.stride(0) == 0 else part  # samples that never ran share one membrane
         _physical(part).index_copy_(0, places, _physical(new))
         return part
 
@@ -96,6 +97,9 @@ def _logical(part: Tensor) -> Tensor:
 
 
 def _layout(x: Tensor) -> Tensor:
+    if x.ndim == 4 and x.shape[1] == 1:  # both layouts at once: say which, or what follows is computed in the other
+        height, width = x.shape[2:]
+        return x.contiguous().as_strided(x.shape, (height * width, 1, width, 1))
     return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x.contiguous()
 
 
@@ -130,6 +134,10 @@ class Engine:
             node.name: reference.neuron_arrays(node.attributes, self._tensors[node.name], graph.shapes[node.name])
             for node in graph.of_operator("neuron")
         }
+        self._initials = {
+            node.name: _initial_membrane(node, self._tensors[node.name], graph.shapes[node.name])
+            for node in graph.of_operator("neuron")
+        }
         self._fixed = constant_nodes(graph) if constant_input else frozenset()
         self._kept = _boundary(graph, self._fixed)
         self._dead_after = _dead_after(graph, self._kept)
@@ -152,10 +160,10 @@ class Engine:
     def _initial(self, node: Node, batch: int, tensors: Mapping[str, Tensor] | None = None) -> tuple[Tensor, ...]:
         shape = self.graph.shapes[node.name]
         if node.operator == "neuron":
-            tensors = self._tensors[node.name] if tensors is None else tensors
-            spread = reference.neuron_arrays(node.attributes, {**tensors, "bias": tensors["initial"]}, shape).bias
-            membrane = spread.expand(batch, -1).contiguous()
-            return (membrane, torch.zeros_like(membrane)) if node.attributes["code"] == "signed" else (membrane,)
+            start = self._initials[node.name] if tensors is None else _initial_membrane(node, tensors, shape)
+            membrane = start.expand(batch, -1)  # no copy yet: fresh samples are often written into other places
+            signed = node.attributes["code"] == "signed"
+            return (membrane, torch.zeros(membrane.shape, dtype=self.dtype)) if signed else (membrane,)
         if node.operator == "delay":
             return (torch.zeros(batch, node.attributes["steps"], *shape, dtype=self.dtype),)
         if node.operator == "output":
@@ -286,8 +294,8 @@ class Engine:
         if node.operator in ("add", "multiply"):  # elementwise: rows of 1 broadcast
             return self._call(node, inputs)
         folded = [_spread(x, rows).flatten(0, 1) for x in inputs]
-        sequence: Tensor = self._call(node, folded).unflatten(0, (rows, batch))
-        return sequence
+        y = self._call(node, folded)
+        return y.view(rows, batch, *y.shape[1:])
 
     def _call(self, node: Node, inputs: list[Tensor]) -> Tensor:
         function = OPERATORS[node.operator].function
@@ -319,6 +327,10 @@ class Engine:
     def _forget(self, index: int, values: dict[str, Tensor]) -> None:
         for name in self._dead_after[index]:
             values.pop(name, None)
+
+
+def _initial_membrane(node: Node, tensors: Mapping[str, Tensor], shape: Sequence[int]) -> Tensor:
+    return reference.neuron_arrays(node.attributes, {**tensors, "bias": tensors["initial"]}, shape).bias
 
 
 def _spread(x: Tensor, rows: int) -> Tensor:

@@ -1,0 +1,51 @@
+"""Time early exit beside the fixed window of equal accuracy, for networks that ``conversion_table.py --keep`` left.
+
+python benchmarks/exit_timing.py --data DATA --keep DIR [--rows NAME ...]
+
+Wall time wants an idle machine, accuracy does not: so they can be measured apart.  Writes what ``spikeport evaluate``
+would have written about time into benchmarks/results/NAME.json, and the table of README.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from conversion_table import RESULTS, ROWS, Row, line, table, write_readme
+
+from spikeport import load_data
+from spikeport.evaluation.evaluate import calibrated_rule
+from spikeport.evaluation.folder import read_folder
+from spikeport.evaluation.timing import timed
+
+
+def measure(row: Row, folder: Path, data: Path, fixed_steps: int) -> dict[str, float]:
+    """The numbers of the timing, with the rule that the evaluation used."""
+    held = read_folder(folder)
+    source = row.data if row.data == "digits" else str(data / f"{row.data}.npz")
+    samples = load_data(source, held.preprocessing, part="evaluation")
+    rule = calibrated_rule(held.exit)
+    return timed(held.spiking, samples.x, rule, row.timesteps, fixed_steps, lambda stage, done: None, seed=0)
+
+
+def main() -> None:
+    """Time the rows that are asked for, one after the other."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="the folder that prepare_data.py wrote")
+    parser.add_argument("--keep", type=Path, required=True, help="the folder of the converted networks")
+    parser.add_argument("--rows", nargs="*", choices=list(ROWS), default=list(ROWS))
+    options = parser.parse_args()
+    for name in options.rows:
+        path = RESULTS / f"{name}.json"
+        if not (options.keep / name).is_dir():
+            continue
+        result = json.loads(path.read_text())
+        early = result["evaluate"]["early_exit"]
+        early |= measure(ROWS[name], options.keep / name, options.data, early["smallest_fixed_steps_of_equal_accuracy"])
+        path.write_text(json.dumps(result, indent=1) + "\n")
+        print(line(name, ROWS[name], result), flush=True)
+    peers = RESULTS / "peers.json"
+    write_readme(table(json.loads(peers.read_text()) if peers.exists() else {}))
+
+
+if __name__ == "__main__":
+    main()
