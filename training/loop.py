@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from .._check import RangeError
 from .board import Board
@@ -118,9 +119,7 @@ class _Run:
             group["lr"] = rate
         share = self.task.train.take(share_of(self.fabric, index))
         batch = add_gradients(self.fabric, self.network, self.task, share, index, self.settings.accumulate)
-        limit = self.settings.clip_norm or math.inf
-        norm = self.fabric.clip_gradients(self.network, self.optimizer, max_norm=limit, error_if_nonfinite=False)
-        self._require_finite(batch.loss, norm, share)
+        self._clip(batch.loss, share)
         self.optimizer.step()
         self.optimizer.zero_grad()
         loss, right, samples = self._sum(torch.stack([batch.loss, batch.right, batch.right.new_tensor(batch.samples)]))
@@ -136,9 +135,20 @@ class _Run:
         summed: list[float] = values.tolist()
         return summed
 
-    def _require_finite(self, loss: Tensor, norm: Tensor | None, share: Samples) -> None:
-        # half precision has steps with infinite gradients, which its scaler leaves out
-        watched = [loss] if norm is None or self.settings.precision == "16-mixed" else [loss, norm]
+    def _clip(self, loss: Tensor, share: Samples) -> None:
+        """Shorten the gradient to the longest that is allowed, unless it or the loss is not finite."""
+        longest = self.settings.clip_norm or math.inf
+        if self.settings.precision == "16-mixed":  # has steps with infinite gradients, which its scaler leaves out
+            self._require_finite([loss], loss, share)
+            self.fabric.clip_gradients(self.network, self.optimizer, max_norm=longest, error_if_nonfinite=False)
+            return
+        held = [parameter for parameter in self.network.parameters() if parameter.grad is not None]
+        norm = get_total_norm([parameter.grad for parameter in held])
+        self._require_finite([loss, norm], loss, share)
+        if longest < math.inf:
+            clip_grads_with_norm_(held, longest, norm)
+
+    def _require_finite(self, watched: list[Tensor], loss: Tensor, share: Samples) -> None:
         finite = torch.stack([torch.isfinite(each) for each in watched]).all()
         if self._sum(torch.stack([~finite]).float())[0] == 0:
             return

@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from copy import deepcopy
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -79,6 +80,8 @@ def train(
         place.mkdir(parents=True, exist_ok=True)
         if not resume and (place / CHECKPOINT).exists():
             raise SpikeportError(f"{place} holds a training already; resume it, or give another folder.")
+        for unfinished in place.glob(f".{CHECKPOINT}.partial-*"):  # a run was killed while it wrote
+            unfinished.unlink(missing_ok=True)
     check_task(task)
     fabric = make_fabric(settings)
     plan = Plan(settings, optimizer, place, resume, progress)
@@ -105,14 +108,24 @@ def _spawn(fabric: "Fabric", task: Task, plan: Plan) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as temporary:
         plan = plan if plan.folder else plan._replace(folder=Path(temporary), settings=_without_board(plan.settings))
         try:
-            run: Any = fit
-            result: dict[str, Any] = fabric.launch(run, task, plan)
+            result: dict[str, Any] = fabric.launch(_InNewProcess(task, plan))
         except multiprocessing.ProcessRaisedException as error:  # type: ignore[attr-defined]
             raise _as_ours(str(error)) from error
         best = load_checkpoint(plan.folder / CHECKPOINT)["best"]  # type: ignore[operator]
         task.network.load_state_dict(best["network"])
         task.network.eval()
         return result
+
+
+class _InNewProcess:
+    """What a spawned process runs."""
+
+    def __init__(self, task: Task, plan: Plan) -> None:
+        self.task, self.plan = task, plan
+
+    def __call__(self, fabric: "Fabric") -> dict[str, Any]:
+        # the network came through memory that all processes share; each needs weights of its own
+        return fit(fabric, replace(self.task, network=deepcopy(self.task.network)), self.plan)
 
 
 def _without_board(settings: TrainingSettings) -> TrainingSettings:
