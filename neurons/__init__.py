@@ -1,6 +1,7 @@
 """What one unit or synapse does in time.
 
-A layer maps a sequence (time, batch, *features) and a state to a sequence and a state; ``initial_state`` makes a fresh one.
+A layer maps a sequence (time, batch, *features) and a state to a sequence and a state; ``initial_state`` makes a fresh
+one.
 """
 
 from .adaptive import AdaptiveLeaky, AdaptiveLeakyState

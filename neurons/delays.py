@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .._check import RangeError, ShapeError
-from .layer import Layer, flat_features
+from .layer import Layer, fits, flat_features
 
 __all__ = ["Delay", "DelayState", "DelayedLinear", "Synapses"]
 
@@ -88,7 +88,7 @@ class Delay(HistoryLayer):
     def forward(self, x: Tensor, state: DelayState | None = None) -> tuple[Tensor, DelayState]:
         """Return the delayed input like ``x`` (time, batch, *features) and the state after the last step."""
         whole, state = self._with_history(x, state)
-        delays = self._flat_delays(x)
+        delays = self._flat("delays", x, torch.int64).reshape(-1)
         groups, member = delays.unique(return_inverse=True)
         whole = flat_features(whole, 1)
         starts = [self.longest - int(delay) for delay in groups.tolist()]
@@ -98,19 +98,6 @@ class Delay(HistoryLayer):
             parts = [whole[start : start + len(x), :, member == k] for k, start in enumerate(starts)]
             y = torch.cat(parts, 2)[:, :, member.argsort(stable=True).argsort()]
         return y.reshape(x.shape), state
-
-    def _flat_delays(self, x: Tensor) -> Tensor:
-        if self.delays.ndim == 0:
-            return self.delays.reshape(1)
-        features = x.shape[2:]
-        if self.delays.ndim != len(features) or any(
-            n not in (1, wanted) for n, wanted in zip(self.delays.shape, features, strict=True)
-        ):
-            raise ShapeError(
-                f"delays have shape {tuple(self.delays.shape)}, but the input's features have {tuple(features)}; "
-                "one delay a channel of (C, H, W) has shape (C, 1, 1)."
-            )
-        return self.delays.expand(features).flatten()
 
 
 def delayed_linear(whole: Tensor, kernel: Tensor, bias: Tensor | None, steps: int) -> Tensor:
@@ -152,7 +139,7 @@ class DelayedLinear(SynapticHistoryLayer):
         self, weight: Tensor, delays: Tensor, *, bias: Tensor | None = None, longest: int | None = None
     ) -> None:
         super().__init__()
-        if weight.ndim != 2 or delays.ndim != 2 or torch.broadcast_shapes(weight.shape, delays.shape) != weight.shape:
+        if weight.ndim != 2 or not fits(delays.shape, weight.shape):
             raise ShapeError(
                 f"weight has shape {tuple(weight.shape)} and delays {tuple(delays.shape)}; they must be "
                 "(outputs, inputs), where delays may have one row or one column."

@@ -45,6 +45,11 @@ def require_sequence(name: str, x: Tensor) -> None:
         raise RangeError(f"{name} takes floating-point input, not {x.dtype}; convert it with x.float().")
 
 
+def fits(shape: Sequence[int], wanted: Sequence[int]) -> bool:
+    """Whether a tensor of this shape can be seen as one of the wanted shape, without more axes."""
+    return len(shape) == len(wanted) and all(n in (1, m) for n, m in zip(shape, wanted, strict=True))
+
+
 class Layer(nn.Module, Generic[State]):
     """Maps a sequence (time, batch, *features) and a state to the same; the state is explicit and nowhere else.
 
@@ -103,14 +108,9 @@ class Layer(nn.Module, Generic[State]):
     def _unit(self, name: str, x: Tensor, dtype: torch.dtype) -> Tensor:
         """Return a held value that broadcasts against a step of x, in the type of the state."""
         value: Tensor = getattr(self, name)
-        features = x.shape[2:]
-        if value.ndim == 0:
-            return value.to(dtype)
-        if value.ndim != len(features) or any(
-            n not in (1, wanted) for n, wanted in zip(value.shape, features, strict=True)
-        ):
+        if value.ndim and not fits(value.shape, x.shape[2:]):
             raise ShapeError(
-                f"{name} has shape {tuple(value.shape)}, but the input's features have {tuple(features)}; "
+                f"{name} has shape {tuple(value.shape)}, but the input's features have {tuple(x.shape[2:])}; "
                 "one value a channel of (C, H, W) has shape (C, 1, 1)."
             )
         return value.to(dtype)

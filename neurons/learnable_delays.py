@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from .._check import RangeError, ShapeError
 from .delays import DelayedLinear, DelayState, SynapticHistoryLayer, delayed_linear
+from .layer import fits
 
 __all__ = ["DelayWindow", "GaussianWindow", "LearnableDelays", "TriangularWindow"]
 
@@ -120,7 +121,7 @@ class LearnableDelays(SynapticHistoryLayer):
     def _first_delay(self, delay: Tensor | None) -> Tensor:
         if delay is None:
             return torch.rand_like(self.weight) * self.longest
-        if delay.ndim != 2 or torch.broadcast_shapes(delay.shape, self.weight.shape) != self.weight.shape:
+        if not fits(delay.shape, self.weight.shape):
             raise ShapeError(
                 f"delay has shape {tuple(delay.shape)}, but it must be {tuple(self.weight.shape)}; "
                 "it may have one row or one column."

@@ -137,7 +137,7 @@ class PairSTDP(TraceRule[PairSTDPState]):
 
     @torch.no_grad()
     def forward(self, pre: Tensor, post: Tensor, state: PairSTDPState | None = None) -> tuple[Tensor, PairSTDPState]:
-        """Return the update (outputs, inputs) for pre (time, batch, inputs) and post (time, batch, outputs); the state."""
+        """Return the update (outputs, inputs) and the state; pre: (time, batch, inputs), post: the same of outputs."""
         (x, y), state = self._begin(pre, post, state)
         update = self.a_plus * _product(post.to(x.dtype), x) - self.a_minus * _product(y, pre.to(y.dtype))
         return update, state
@@ -181,7 +181,7 @@ class TripletSTDP(TraceRule[TripletSTDPState]):
     def forward(
         self, pre: Tensor, post: Tensor, state: TripletSTDPState | None = None
     ) -> tuple[Tensor, TripletSTDPState]:
-        """Return the update (outputs, inputs) for pre (time, batch, inputs) and post (time, batch, outputs); the state."""
+        """Return the update (outputs, inputs) and the state; pre: (time, batch, inputs), post: the same of outputs."""
         (r1, r2, o1, o2), state = self._begin(pre, post, state)
         a2_plus, a2_minus, a3_plus, a3_minus = self.amplitudes
         stronger = _product(post.to(r1.dtype) * (a2_plus + a3_plus * o2), r1)
