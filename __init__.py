@@ -32,7 +32,7 @@ if TYPE_CHECKING:  # the same names for type checkers; a test compares them with
     from .inference import DynamicConfidence, FixedSteps, run_with_exit
     from .networks.file import load_graph, save_graph
     from .networks.graph import Graph
-    from .networks.run import Engine
+    from .networks.engine import Engine
     from .report import render_report
 
 __version__ = "0.1.0"
@@ -72,7 +72,7 @@ _HOME = {  # public name -> the module that it comes from
     "BackendUnavailable": "_check",
     "CorruptFileError": "_check",
     "DynamicConfidence": "inference",
-    "Engine": "networks.run",
+    "Engine": "networks.engine",
     "FixedSteps": "inference",
     "Graph": "networks.graph",
     "RangeError": "_check",

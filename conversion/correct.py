@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..networks.graph import Graph, Node
-from ..networks.run import Engine
+from ..networks.engine import Engine
 from .rewrite import mapped, with_arrays
 from .statistics import by_channel
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..networks.activity import ActivityMeter, analog_synapses
 from ..networks.graph import Graph, Node
-from ..networks.run import Engine
+from ..networks.engine import Engine
 
 SATURATED = 0.99  # spikes a step
 

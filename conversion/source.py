@@ -8,7 +8,7 @@ import torch
 
 from .._check import RangeError, ShapeError, SpikeportError
 from ..networks.graph import Graph
-from ..networks.run import Engine
+from ..networks.engine import Engine
 
 TOLERANCE = 1e-3  # largest allowed difference, relative to the largest source output
 

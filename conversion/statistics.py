@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .._check import RangeError, SpikeportError
 from ..networks.graph import Graph, Node
-from ..networks.run import Engine
+from ..networks.engine import Engine
 
 BINS = 2048
 BATCH = 32

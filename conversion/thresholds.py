@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .._check import RangeError, SpikeportError, require_in_range
 from ..networks.graph import Graph, Node
-from ..networks.run import Engine
+from ..networks.engine import Engine
 from .statistics import BATCH, BINS, TINY, Histogram, activation_histograms, by_channel, channels
 
 Thresholds = Mapping[str, np.ndarray]

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..networks.activity import ActivityMeter
 from ..networks.graph import Graph
 from ..networks.outputs import outputs_over_time
-from ..networks.run import Observer
+from ..networks.engine import Observer
 
 
 class Activity(NamedTuple):

@@ -25,7 +25,7 @@ from ..inference import (
 )
 from ..networks.activity import analog_synapses
 from ..networks.graph import Graph
-from ..networks.run import Engine, constant_nodes
+from ..networks.engine import Engine, constant_nodes
 from .activity import Activity, measured
 from .convert import ExitData, Progress, accuracy_rows, require_labels
 from .figures import exit_figures

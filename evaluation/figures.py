@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..inference import Decisions, decide, oracle, pareto_front
 from ..networks.graph import Graph
-from ..networks.run import Engine
+from ..networks.engine import Engine
 from .activity import Activity
 
 RASTER_UNITS = 60

@@ -10,7 +10,7 @@ import torch
 
 from ..inference import ExitRule, interleaved_medians, run_fixed, run_with_exit
 from ..networks.graph import Graph
-from ..networks.run import Engine
+from ..networks.engine import Engine
 
 __all__ = ["timed"]
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from .graph import Graph
-from .run import Engine, Observer
+from .engine import Engine, Observer
 
 BatchObserver = Callable[[int], Observer]
 

@@ -12,7 +12,7 @@ from spikeport.conversion.methods import Recipe
 from spikeport.conversion.spiking import spiking
 from spikeport.conversion.thresholds import MeanSquare
 from spikeport.networks.graph import Graph
-from spikeport.networks.run import Engine
+from spikeport.networks.engine import Engine
 
 Samples = Callable[..., np.ndarray]
 STEPS = 8

@@ -10,7 +10,7 @@ from spikeport.conversion.source import analog_output
 from spikeport.conversion.thresholds import MeanSquare
 from spikeport.networks.graph import Graph, make_node
 from spikeport.networks.outputs import outputs_over_time
-from spikeport.networks.run import Engine, select
+from spikeport.networks.engine import Engine, select
 
 STEPS = 12
 

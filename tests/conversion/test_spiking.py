@@ -14,7 +14,7 @@ from spikeport.conversion.spiking import spiking
 from spikeport.conversion.thresholds import MeanSquare
 from spikeport.networks.graph import Graph, Node, make_node
 from spikeport.networks.outputs import outputs_over_time
-from spikeport.networks.run import Engine
+from spikeport.networks.engine import Engine
 
 RNG = np.random.default_rng(0)
 POOL = {"kernel": (2, 2), "stride": (2, 2), "padding": (0, 0)}

@@ -16,7 +16,7 @@ from spikeport.evaluation.evaluate import calibrated_rule, evaluate_network, mul
 from spikeport.inference import FixedSteps, decide, oracle, smallest_fixed_steps_of_equal_accuracy
 from spikeport.networks.activity import ActivityMeter
 from spikeport.networks.outputs import outputs_over_time
-from spikeport.networks.run import Engine
+from spikeport.networks.engine import Engine
 
 STEPS = 8
 KEYS = {

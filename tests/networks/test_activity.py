@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from spikeport import SpikeportError
 from spikeport.networks.activity import ActivityMeter, analog_synapses, fan_out
 from spikeport.networks.graph import Edge, Graph, make_node
-from spikeport.networks.run import Engine
+from spikeport.networks.engine import Engine
 
 Map = Callable[[Tensor], Tensor]
 Graphs = Mapping[str, Callable[[], Graph]]

@@ -10,7 +10,7 @@ from spikeport import ShapeError, UnsupportedError
 from spikeport.inference import DynamicConfidence, FixedSteps, MaxSoftmax, cumulative_outputs, decide, run_with_exit
 from spikeport.inference.engine import Replacing
 from spikeport.networks.graph import Graph, Node
-from spikeport.networks.run import Engine, NetworkState, constant_nodes, join, put, select
+from spikeport.networks.engine import Engine, NetworkState, constant_nodes, join, put, select
 
 STEPS = 12
 Inputs = Callable[..., Tensor]

@@ -187,5 +187,5 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 
 
 def test_importing_the_engine_does_not_wait_for_numba() -> None:
-    code = "import sys, spikeport.networks.run; sys.exit('numba' in sys.modules)"
+    code = "import sys, spikeport.networks.engine; sys.exit('numba' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

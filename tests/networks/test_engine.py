@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from spikeport import RangeError, ShapeError
 from spikeport.networks.graph import Edge, Graph, make_node
-from spikeport.networks.run import Engine, NetworkState, constant_nodes, join, select
+from spikeport.networks.engine import Engine, NetworkState, constant_nodes, join, select
 
 STEPS = 12
 Inputs = Callable[..., Tensor]

@@ -1,0 +1,61 @@
+"""A recorded run gives what the network gives, and what its named modules gave."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from spikeport import SpikeportError
+from spikeport.networks import Chain, Feedback, Residual, run
+from spikeport.neurons import Leaky
+
+
+def branched() -> Chain:
+    block = Residual(nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4), Leaky(0.7))
+    head = (nn.AvgPool2d(2), nn.Flatten(), nn.Linear(4, 4), Leaky(0.5))
+    return Chain(nn.Conv2d(3, 4, 1), Leaky(0.9), block, *head).double().eval()
+
+
+def looped() -> Chain:
+    loop = Feedback(nn.Linear(6, 5), Leaky(0.9), back=nn.Linear(5, 6))
+    return Chain(nn.Flatten(), nn.Linear(12, 6), loop).double()
+
+
+@pytest.fixture
+def x() -> Tensor:
+    return torch.rand(6, 3, 3, 2, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * 3
+
+
+def test_a_run_records_what_is_named(x: Tensor) -> None:
+    network = branched()
+    done = run(network, x, record=["layers.1", "layers.2.inner.layers.0"])
+    spikes, _ = network.layers[1](network.layers[0](x.flatten(0, 1)).unflatten(0, (6, 3)))
+    torch.testing.assert_close(done.recorded["layers.1"], spikes)
+    assert done.recorded["layers.2.inner.layers.0"].shape == (6, 3, 4, 2, 2)
+    torch.testing.assert_close(done.output, network(x)[0])
+
+
+def test_a_recorded_loop_has_all_its_steps_and_no_more(x: Tensor) -> None:
+    done = run(looped(), x, record=["layers.2.inner.layers.1"])
+    torch.testing.assert_close(done.recorded["layers.2.inner.layers.1"], done.output)
+
+
+def test_a_run_goes_on_from_a_state(x: Tensor) -> None:
+    network = looped()
+    first = run(network, x[:2])
+    rest = run(network, x[2:], first.state, record=["layers.2.inner.layers.1"])
+    torch.testing.assert_close(torch.cat([first.output, rest.output]), network(x)[0])
+    assert len(rest.recorded["layers.2.inner.layers.1"]) == 4
+
+
+def test_a_wrong_name_is_refused_with_the_names_there_are(x: Tensor) -> None:
+    network = branched()
+    with pytest.raises(SpikeportError, match=r"no module named 'layers\.9'; it has layers"):
+        run(network, x, record=["layers.9"])
+    assert not any(module._forward_hooks for module in network.modules())
+
+
+def test_a_module_that_took_no_part_is_told(x: Tensor) -> None:
+    network = branched()
+    network.unused = nn.Linear(1, 1)
+    with pytest.raises(SpikeportError, match="unused took no part"):
+        run(network, x, record=["unused"])
