@@ -3,7 +3,8 @@
 Each of these is a layer too, so they nest.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeGuard
 
 import torch
@@ -168,22 +169,17 @@ class Feedback(nn.Module):
         return torch.stack(outputs), {"inner": inner, "heard": y}
 
 
-class _looking(torch.no_grad):
+@contextmanager
+def _looking(network: nn.Module) -> Iterator[None]:
     """Run a network to see shapes: no gradients, and no running mean moves."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self._network = network
-
-    def __enter__(self) -> None:
-        super().__enter__()
-        self._modes = [(module, module.training) for module in self._network.modules()]
-        self._network.eval()
-
-    def __exit__(self, *error: Any) -> None:
-        for module, training in self._modes:
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, training in modes:
             module.training = training
-        super().__exit__(*error)
 
 
 def _zeros(network: nn.Module, shape: tuple[int, ...], device: torch.device | str | None) -> Tensor:
@@ -204,5 +200,5 @@ def _at_each_step(layer: nn.Module, x: Tensor) -> Tensor:
     if steps > 1 and x.stride(0) == 0 and not random:
         once: Tensor = layer(x[0])
         return once.expand(steps, *once.shape)
-    y: Tensor = layer(x.flatten(0, 1))
-    return y.unflatten(0, (steps, batch))
+    every: Tensor = layer(x.flatten(0, 1))
+    return every.reshape(steps, batch, *every.shape[1:])
