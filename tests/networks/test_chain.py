@@ -38,7 +38,7 @@ def test_it_is_its_layers_in_turn() -> None:
 def test_splitting_time_changes_nothing() -> None:
     chain, x = mixed(), sequence()
     whole, end = chain(x)
-    first, state = chain(x[:4], chain.initial_state(x.shape[1:]))
+    first, state = chain(x[:4], chain.initial_state(x.shape[1:], dtype=torch.float64))
     rest, state = chain(x[4:], state)
     assert_close(torch.cat([first, rest]), whole)
     assert_close(state, end)
@@ -78,7 +78,7 @@ def test_dropout_draws_anew_at_each_step() -> None:
 def test_a_fresh_state_is_found_without_a_trace() -> None:
     chain = mixed().train()
     before = {name: value.clone() for name, value in chain.state_dict().items()}
-    state = chain.initial_state((4, 2, 4, 4))
+    state = chain.initial_state((4, 2, 4, 4), dtype=torch.float64)
     assert chain.training
     assert chain[1].training
     assert_close(dict(chain.state_dict()), before)
