@@ -30,9 +30,9 @@ if TYPE_CHECKING:  # the same names for type checkers; a test compares them with
     from .evaluation.convert import convert_network
     from .evaluation.evaluate import evaluate_network
     from .inference import DynamicConfidence, FixedSteps, run_with_exit
+    from .networks.engine import Engine
     from .networks.file import load_graph, save_graph
     from .networks.graph import Graph
-    from .networks.engine import Engine
     from .report import render_report
 
 __version__ = "0.1.0"

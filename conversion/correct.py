@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..networks.graph import Graph, Node
 from ..networks.engine import Engine
+from ..networks.graph import Graph, Node
 from .rewrite import mapped, with_arrays
 from .statistics import by_channel
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from ..networks.activity import ActivityMeter, analog_synapses
-from ..networks.graph import Graph, Node
 from ..networks.engine import Engine
+from ..networks.graph import Graph, Node
 
 SATURATED = 0.99  # spikes a step
 

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 
 from .._check import RangeError, ShapeError, SpikeportError
-from ..networks.graph import Graph
 from ..networks.engine import Engine
+from ..networks.graph import Graph
 
 TOLERANCE = 1e-3  # largest allowed difference, relative to the largest source output
 

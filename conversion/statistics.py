@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from .._check import RangeError, SpikeportError
-from ..networks.graph import Graph, Node
 from ..networks.engine import Engine
+from ..networks.graph import Graph, Node
 
 BINS = 2048
 BATCH = 32

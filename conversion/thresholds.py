@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from .._check import RangeError, SpikeportError, require_in_range
-from ..networks.graph import Graph, Node
 from ..networks.engine import Engine
+from ..networks.graph import Graph, Node
 from .statistics import BATCH, BINS, TINY, Histogram, activation_histograms, by_channel, channels
 
 Thresholds = Mapping[str, np.ndarray]

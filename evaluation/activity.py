@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from ..networks.activity import ActivityMeter
+from ..networks.engine import Observer
 from ..networks.graph import Graph
 from ..networks.outputs import outputs_over_time
-from ..networks.engine import Observer
 
 
 class Activity(NamedTuple):

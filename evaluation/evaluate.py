@@ -24,8 +24,8 @@ from ..inference import (
     speedup_steps,
 )
 from ..networks.activity import analog_synapses
-from ..networks.graph import Graph
 from ..networks.engine import Engine, constant_nodes
+from ..networks.graph import Graph
 from .activity import Activity, measured
 from .convert import ExitData, Progress, accuracy_rows, require_labels
 from .figures import exit_figures

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from ..inference import Decisions, decide, oracle, pareto_front
-from ..networks.graph import Graph
 from ..networks.engine import Engine
+from ..networks.graph import Graph
 from .activity import Activity
 
 RASTER_UNITS = 60

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from ..inference import ExitRule, interleaved_medians, run_fixed, run_with_exit
-from ..networks.graph import Graph
 from ..networks.engine import Engine
+from ..networks.graph import Graph
 
 __all__ = ["timed"]
 

@@ -122,15 +122,15 @@ OPERATORS: Mapping[str, Operator] = {
     "synaptic_filter": Operator(shape_rules.same, arrays={"alpha": True}, memory=True),
     "delay": Operator(shape_rules.same, fields={"steps": Field(int, low=1, high=4096)}, memory=True),
     "neuron": Operator(
-        shape_rules.same,
+        shape_rules.neuron,
         fields={
             "code": Field(str, choices=("binary", "signed", "graded")),
             "test": Field(str, choices=(">=", ">")),
             "reset": Field(str, choices=("subtract", "zero", "none")),
-            "beta": Field(float, 1.0, low=0.0, high=1.0),
             "levels": Field(int, 1, low=1, high=1 << 24),
+            "late": Field(int, 0, low=0, high=1),  # the reset comes in the next step, after the decay
         },
-        arrays={"threshold": True, "initial": True, "bias": True},
+        arrays={"threshold": True, "initial": True, "bias": True, "beta": False},  # no beta: no leak
         memory=True,
     ),
     "output": Operator(shape_rules.same, fields={"ramp": Field(int, 0, low=0, high=3)}, memory=True),

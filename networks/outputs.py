@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .graph import Graph
 from .engine import Engine, Observer
+from .graph import Graph
 
 BatchObserver = Callable[[int], Observer]
 

@@ -186,15 +186,16 @@ def neuron_arrays(attributes: Attributes, tensors: Tensors, shape: Sequence[int]
     def spread(array: Tensor) -> Tensor:
         return physical(channelwise(array, torch.empty(1, *shape, device="meta")).expand(1, *shape))[0].contiguous()
 
-    code, reset = attributes["code"], attributes["reset"]
+    threshold, beta = spread(tensors["threshold"]), tensors.get("beta")
     return NeuronArrays(
-        spread(tensors["threshold"]),
+        threshold,
         spread(tensors["bias"]),
-        attributes["beta"],
-        code,
+        torch.ones_like(threshold) if beta is None else spread(beta),
+        attributes["code"],
         attributes["test"] == ">",
-        reset,
+        attributes["reset"],
         attributes["levels"],
+        bool(attributes["late"]),
     )
 
 

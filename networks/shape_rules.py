@@ -39,6 +39,15 @@ def same(attributes: Attributes, arrays: Arrays, shapes: Sequence[Shape]) -> Sha
     return shapes[0]
 
 
+def neuron(attributes: Attributes, arrays: Arrays, shapes: Sequence[Shape]) -> Shape:
+    """As ``same``; only what a binary spike subtracts can leave the membrane late."""
+    if attributes["late"] and (attributes["code"], attributes["reset"]) != ("binary", "subtract"):
+        raise _refuse(
+            f"a late reset needs binary spikes that subtract, not {attributes['code']}, {attributes['reset']}"
+        )
+    return same(attributes, arrays, shapes)
+
+
 def batch_norm(attributes: Attributes, arrays: Arrays, shapes: Sequence[Shape]) -> Shape:
     """The shape of the only input; every array is (channels,)."""
     wrong = [name for name, array in arrays.items() if array.shape != shapes[0][:1] or not shapes[0]]

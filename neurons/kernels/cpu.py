@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 BLOCK = 1024  # features a task: membrane, count, threshold and bias of a block fit the first-level cache (16 KiB)
-BINARY, SIGNED, GRADED = 0, 1, 2
+BINARY, SIGNED, GRADED, LATE = 0, 1, 2, 3  # LATE: binary, subtracting a step later
 SUBTRACT, ZERO, NONE = 0, 1, 2
 
 
@@ -47,7 +47,7 @@ def fire_float32(  # noqa: PLR0913 - one argument a buffer
     count: FloatArray,
     threshold: FloatArray,
     bias: FloatArray,
-    beta: np.float32,
+    beta: FloatArray,
     code: int,
     strict: bool,
     reset: int,
@@ -65,21 +65,30 @@ def fire_float32(  # noqa: PLR0913 - one argument a buffer
         n = task // blocks
         low = (task % blocks) * BLOCK
         high = min(low + BLOCK, features)
-        v, net, theta, b = new_membrane[n, low:high], count[n, low:high], threshold[low:high], bias[low:high]
+        v, net = new_membrane[n, low:high], count[n, low:high]
+        theta, b, decay = threshold[low:high], bias[low:high], beta[low:high]
         v[:] = membrane[n, low:high]
         for t in range(steps):
             x = current[0 if constant else t, n, low:high]
             out = spikes[t, n, low:high]
             if code == BINARY:
                 for f in range(high - low):
-                    u = np.float32(np.float32(np.float32(v[f] * beta) + x[f]) + b[f])
+                    u = np.float32(np.float32(np.float32(v[f] * decay[f]) + x[f]) + b[f])
                     fired = u > theta[f] if strict else u >= theta[f]
                     s = np.float32(1.0) if fired else np.float32(0.0)
                     v[f] = _membrane_after(u, s, theta[f], reset)
                     out[f] = s
+            elif code == LATE:
+                for f in range(high - low):
+                    before = v[f] > theta[f] if strict else v[f] >= theta[f]
+                    taken = np.float32(theta[f] * (np.float32(1.0) if before else np.float32(0.0)))
+                    u = np.float32(np.float32(np.float32(v[f] * decay[f]) + x[f]) + b[f])
+                    v[f] = np.float32(u - taken)
+                    fired = v[f] > theta[f] if strict else v[f] >= theta[f]
+                    out[f] = np.float32(1.0) if fired else np.float32(0.0)
             elif code == SIGNED:
                 for f in range(high - low):
-                    u = np.float32(np.float32(np.float32(v[f] * beta) + x[f]) + b[f])
+                    u = np.float32(np.float32(np.float32(v[f] * decay[f]) + x[f]) + b[f])
                     fired = u > theta[f] if strict else u >= theta[f]
                     back = (not fired) and u < 0 and net[f] > 0
                     s = np.float32(1.0) if fired else (np.float32(-1.0) if back else np.float32(0.0))
@@ -88,7 +97,7 @@ def fire_float32(  # noqa: PLR0913 - one argument a buffer
                     out[f] = s
             else:
                 for f in range(high - low):
-                    u = np.float32(np.float32(np.float32(v[f] * beta) + x[f]) + b[f])
+                    u = np.float32(np.float32(np.float32(v[f] * decay[f]) + x[f]) + b[f])
                     level = np.float32(u / theta[f])
                     s = np.float32(np.ceil(level) - np.float32(1.0)) if strict else np.floor(level)
                     s = min(max(s, np.float32(0.0)), levels)

@@ -2,6 +2,8 @@
 
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from threading import Lock
 
 import numpy as np
@@ -14,7 +16,7 @@ _started_in: list[int] = []  # the process in which the compiled kernel's thread
 _one_at_a_time = Lock()  # one of numba's thread pools dies when two threads enter it
 
 
-def _threads_survive() -> bool:
+def threads_survive() -> bool:
     """Threads of the compiled kernel do not survive a fork: a child would hang or die in it.
 
     torch shares them (one OpenMP library), so the child gives torch a single thread too.
@@ -41,7 +43,7 @@ def fire(
     current: (steps, batch, features), or (1, batch, features) for the same current at every step.
     The arguments are left as they are; spikes, membrane and count come back as new tensors.
     """
-    if current.device.type != "cpu" or current.dtype != torch.float32 or not _threads_survive():
+    if current.device.type != "cpu" or current.dtype != torch.float32 or not threads_survive():
         return fire_reference(current.expand(steps, *current.shape[1:]), membrane, count, neuron)
     spikes = current.new_empty(steps, *current.shape[1:])
     after = torch.empty_like(membrane, memory_format=torch.contiguous_format)
@@ -53,25 +55,34 @@ def fire(
 
 def _fire_compiled(current: Tensor, state: tuple[Tensor, Tensor, Tensor], neuron: NeuronArrays, spikes: Tensor) -> None:
     """Run the numba kernel on (membrane, new membrane, count); numba is imported here, nothing else waits for it."""
-    import numba
-
     from . import cpu
 
-    threads = torch.get_num_threads()
-    with _one_at_a_time:
-        numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
+    with numba_threads():
         cpu.fire_float32(
             current.numpy(),
             len(spikes),
             *(part.numpy() for part in state),
             neuron.threshold.numpy(),
             neuron.bias.numpy(),
-            np.float32(neuron.beta),
-            {"binary": cpu.BINARY, "signed": cpu.SIGNED, "graded": cpu.GRADED}[neuron.code],
+            neuron.beta.numpy(),
+            cpu.LATE
+            if neuron.late
+            else {"binary": cpu.BINARY, "signed": cpu.SIGNED, "graded": cpu.GRADED}[neuron.code],
             neuron.strict,
             {"subtract": cpu.SUBTRACT, "zero": cpu.ZERO, "none": cpu.NONE}[neuron.reset],
             np.float32(neuron.levels),
             spikes.numpy(),
         )
+
+
+@contextmanager
+def numba_threads() -> Iterator[None]:
+    """Wait for a turn and let numba use as many threads as torch."""
+    import numba
+
+    threads = torch.get_num_threads()
+    with _one_at_a_time:
+        numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
+        yield
     if torch.get_num_threads() != threads:  # numba sets the number of the OpenMP library that torch shares
         torch.set_num_threads(threads)

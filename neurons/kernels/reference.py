@@ -9,18 +9,20 @@ from torch import Tensor
 class NeuronArrays(NamedTuple):
     """What a neuron population does in time.
 
-    threshold, bias: (features,) flattened, in the units of the membrane; beta: decay a step, 1 = no leak.
+    threshold, bias: (features,) flattened, in the units of the membrane; beta: (features,), decay a step, 1 = no leak.
     code: "binary" (0, 1), "signed" (-1, 0, 1), "graded" (0, 1, ..., levels).
-    strict: fire at v > threshold instead of v >= threshold.  reset: "subtract", "zero" or "none".
+    strict: fire at v > threshold instead of v >= threshold.  reset: "subtract", "zero" or "none".  late: what a
+    binary spike subtracts leaves in the next step, after the decay; the membrane is then the one before its reset.
     """
 
     threshold: Tensor
     bias: Tensor
-    beta: float
+    beta: Tensor
     code: str
     strict: bool
     reset: str
     levels: int
+    late: bool = False
 
 
 def fire_reference(
@@ -29,6 +31,7 @@ def fire_reference(
     """Advance integrate-and-fire neurons by ``current.shape[0]`` steps.
 
     v <- beta * v + current[t] + bias; s = spike(v); v <- v - threshold * s (or 0 where s, or v)
+    late: v <- beta * v + current[t] + bias - threshold * s; s <- spike(v)
     binary: s = [v >= threshold].  graded: s = the largest k <= levels with v >= k * threshold.
     signed: s = 1 if v >= threshold; else -1 if v < 0 and n > 0 (a spike given too early is taken back); n <- n + s.
 
@@ -40,9 +43,14 @@ def fire_reference(
     """
     threshold, spikes = neuron.threshold, torch.empty_like(current)
     for t in range(current.shape[0]):
+        before = _spike(membrane, count, neuron) if neuron.late else None
         membrane = membrane * neuron.beta + current[t] + neuron.bias
+        if before is not None:
+            membrane = membrane - threshold * before
         spike = _spike(membrane, count, neuron)
-        if neuron.reset == "subtract":
+        if neuron.late:
+            pass
+        elif neuron.reset == "subtract":
             membrane = membrane - threshold * spike
         elif neuron.reset == "zero":
             membrane = torch.where(spike != 0, torch.zeros_like(membrane), membrane)

@@ -11,8 +11,8 @@ from spikeport.conversion.layers import layer_rows
 from spikeport.conversion.methods import Recipe
 from spikeport.conversion.spiking import spiking
 from spikeport.conversion.thresholds import MeanSquare
-from spikeport.networks.graph import Graph
 from spikeport.networks.engine import Engine
+from spikeport.networks.graph import Graph
 
 Samples = Callable[..., np.ndarray]
 STEPS = 8

@@ -8,9 +8,9 @@ from spikeport.conversion.methods import Recipe
 from spikeport.conversion.readout import RAMPS, with_readout
 from spikeport.conversion.source import analog_output
 from spikeport.conversion.thresholds import MeanSquare
+from spikeport.networks.engine import Engine, select
 from spikeport.networks.graph import Graph, make_node
 from spikeport.networks.outputs import outputs_over_time
-from spikeport.networks.engine import Engine, select
 
 STEPS = 12
 

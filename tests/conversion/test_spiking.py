@@ -12,9 +12,9 @@ from spikeport.conversion.rewrite import simplified
 from spikeport.conversion.source import analog_output
 from spikeport.conversion.spiking import spiking
 from spikeport.conversion.thresholds import MeanSquare
+from spikeport.networks.engine import Engine
 from spikeport.networks.graph import Graph, Node, make_node
 from spikeport.networks.outputs import outputs_over_time
-from spikeport.networks.engine import Engine
 
 RNG = np.random.default_rng(0)
 POOL = {"kernel": (2, 2), "stride": (2, 2), "padding": (0, 0)}

@@ -15,8 +15,8 @@ from spikeport.data import content_hashes
 from spikeport.evaluation.evaluate import calibrated_rule, evaluate_network, multiplies
 from spikeport.inference import FixedSteps, decide, oracle, smallest_fixed_steps_of_equal_accuracy
 from spikeport.networks.activity import ActivityMeter
-from spikeport.networks.outputs import outputs_over_time
 from spikeport.networks.engine import Engine
+from spikeport.networks.outputs import outputs_over_time
 
 STEPS = 8
 KEYS = {

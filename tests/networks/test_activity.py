@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from spikeport import SpikeportError
 from spikeport.networks.activity import ActivityMeter, analog_synapses, fan_out
-from spikeport.networks.graph import Edge, Graph, make_node
 from spikeport.networks.engine import Engine
+from spikeport.networks.graph import Edge, Graph, make_node
 
 Map = Callable[[Tensor], Tensor]
 Graphs = Mapping[str, Callable[[], Graph]]

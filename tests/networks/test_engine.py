@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spikeport import RangeError, ShapeError
-from spikeport.networks.graph import Edge, Graph, make_node
 from spikeport.networks.engine import Engine, NetworkState, constant_nodes, join, select
+from spikeport.networks.graph import Edge, Graph, make_node
 
 STEPS = 12
 Inputs = Callable[..., Tensor]
@@ -110,7 +110,12 @@ def late(values: list[Tensor], steps: int) -> Tensor:
 
 def plain_neuron(node, own, x, memory) -> Tensor:
     a, spread = node.attributes, {key: along_channels(array, x).expand_as(x) for key, array in own.items()}
-    v = memory.get(node.name, spread["initial"]) * a["beta"] + x + spread["bias"]
+    before = memory.get(node.name, spread["initial"])
+    v = before * spread.get("beta", 1.0) + x + spread["bias"]
+    if a["late"]:
+        v = v - spread["threshold"] * (
+            before > spread["threshold"] if a["test"] == ">" else before >= spread["threshold"]
+        )
     net = memory.get(node.name + " net", torch.zeros_like(x))
     over = v - spread["threshold"]
     fired = over > 0 if a["test"] == ">" else over >= 0
@@ -122,7 +127,7 @@ def plain_neuron(node, own, x, memory) -> Tensor:
         s = (v > ladder if a["test"] == ">" else v >= ladder).sum(0).to(x.dtype)
     memory[node.name + " net"] = net + s
     after = {"subtract": v - s * spread["threshold"], "zero": v * (s == 0), "none": v}
-    memory[node.name] = after[a["reset"]]
+    memory[node.name] = v if a["late"] else after[a["reset"]]
     return s
 
 
@@ -233,9 +238,8 @@ def test_recurrence_equals_a_loop_by_hand(graphs: Mapping[str, Callable[[], Grap
     x = inputs(graph, STEPS, 4)
     v, s, y, outputs = torch.full((4, 5), 0.5), torch.zeros(4, 5), torch.zeros(4, 3), []
     for t in range(STEPS):
-        v = v + x[t] @ W.T + s @ U.T
+        v = v * 0.75 + (x[t] @ W.T + s @ U.T) - (v >= 1).float()  # the graph's neuron resets late
         s = (v >= 1).float()
-        v = v - s
         y = y + s @ V.T
         outputs.append(y)
     assert graph.recurrent

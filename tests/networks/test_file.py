@@ -76,12 +76,13 @@ def some_graphs(draw: st.DrawFn) -> Graph:
     pool = {"kernel": (2, 2), "stride": (1, 1), "padding": (0, 1), "ceil_mode": draw(st.integers(0, 1))}
     norm = {"mean": numbers(2), "variance": numbers(2, low=0.0), "weight": numbers(2), "bias": numbers(2)}
     fires = {"threshold": numbers(low=1e-30), "initial": numbers(2), "bias": numbers(2, side, side)}
+    fires |= {"beta": np.float32(draw(st.floats(0, 1, width=32)))} if draw(st.booleans()) else {}
     code, test = draw(st.sampled_from(["binary", "signed", "graded"])), draw(st.sampled_from([">", ">="]))
     steps: list[Callable[[], None]] = [
         lambda: then("conv2d", arrays={"weight": numbers(2, 1, 3, 3)}, groups=2, **window),
         lambda: then("batch_norm", arrays=norm, epsilon=draw(st.floats(0, 1))),
         lambda: then("activation", maximum=draw(st.none() | st.floats(0, 10))),
-        lambda: then("neuron", arrays=fires, code=code, test=test, reset="zero", beta=draw(st.floats(0, 1))),
+        lambda: then("neuron", arrays=fires, code=code, test=test, reset="zero"),
         lambda: then("add", Edge(nodes[0].name, draw(st.integers(0, 4096)))),
         lambda: then("multiply", Edge(nodes[0].name)),
         lambda: then("scale", arrays={"factor": numbers(), "shift": numbers(2)}),

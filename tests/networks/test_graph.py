@@ -26,7 +26,7 @@ def relu(name: str, *sources: str | Edge) -> Node:
 
 def test_attributes_take_the_defaults_of_the_table() -> None:
     node = make_node("n", "neuron", ["x"], arrays=ONES, **NEURON)
-    assert node.attributes == {**NEURON, "beta": 1.0, "levels": 1}
+    assert node.attributes == {**NEURON, "levels": 1, "late": 0}
     assert make_node("p", "max_pool", ["x"], **{**POOL, "kernel": [2, 2]}).attributes["kernel"] == (2, 2)
     assert make_node("a", "activation", ["x"], maximum=6).attributes["maximum"] == 6.0
 
@@ -53,9 +53,10 @@ def test_arrays_and_attributes_cannot_be_changed() -> None:
         ("neuron", {"test": ">", "reset": "zero"}, ONES, r"code of .* is missing"),
         ("neuron", {**NEURON, "code": "analog"}, ONES, r"binary, signed, graded"),
         ("neuron", {**NEURON, "code": 1}, ONES, r"str was wanted"),
-        ("neuron", {**NEURON, "beta": 1.5}, ONES, r"beta .* between 0.0 and 1.0"),
-        ("neuron", {**NEURON, "beta": "1"}, ONES, r"float was wanted"),
-        ("neuron", {**NEURON, "beta": float("nan")}, ONES, r"beta"),
+        ("neuron", NEURON, {**ONES, "beta": 1.5}, r"beta .*between 0 and 1"),
+        ("neuron", {**NEURON, "beta": 1.0}, ONES, r"beta"),
+        ("neuron", NEURON, {**ONES, "beta": float("nan")}, r"beta"),
+        ("neuron", {**NEURON, "late": 2}, ONES, r"late"),
         ("neuron", {**NEURON, "levels": 2.0}, ONES, r"int was wanted"),
         ("neuron", {**NEURON, "levels": True}, ONES, r"int was wanted"),
         ("neuron", {**NEURON, "levels": 0}, ONES, r"levels"),

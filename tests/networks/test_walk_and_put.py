@@ -9,8 +9,8 @@ from torch import Tensor
 from spikeport import ShapeError, UnsupportedError
 from spikeport.inference import DynamicConfidence, FixedSteps, MaxSoftmax, cumulative_outputs, decide, run_with_exit
 from spikeport.inference.engine import Replacing
-from spikeport.networks.graph import Graph, Node
 from spikeport.networks.engine import Engine, NetworkState, constant_nodes, join, put, select
+from spikeport.networks.graph import Graph, Node
 
 STEPS = 12
 Inputs = Callable[..., Tensor]

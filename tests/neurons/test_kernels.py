@@ -14,15 +14,20 @@ from torch import Tensor
 from spikeport.neurons.kernels import NeuronArrays, cpu, fire, fire_reference
 
 CODES, RESETS, BETAS = ("binary", "signed", "graded"), ("subtract", "zero", "none"), (1.0, 0.9)
-KINDS = list(itertools.product(CODES, (False, True), RESETS, BETAS))
+KINDS = [
+    *itertools.product(CODES, (False, True), RESETS, BETAS),
+    *(("binary", strict, "subtract", 0.9, "late") for strict in (False, True)),
+]
 BLOCK = cpu.BLOCK
 
 
 def neuron_of(kind: tuple, features: int, generator: torch.Generator, levels: int = 5) -> NeuronArrays:
-    code, strict, reset, beta = kind
+    code, strict, reset, beta, *late = kind
     threshold = torch.randint(1, 9, (features,), generator=generator) / 4
     bias = torch.randint(-1, 2, (features,), generator=generator) / 8
-    return NeuronArrays(threshold, bias, beta, code, strict, reset, levels if code == "graded" else 1)
+    decay = torch.full((features,), beta)
+    decay[::2] = 1.0
+    return NeuronArrays(threshold, bias, decay, code, strict, reset, levels if code == "graded" else 1, bool(late))
 
 
 def start_of(neuron: NeuronArrays, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
@@ -60,7 +65,7 @@ def test_the_compiled_kernel_equals_the_reference(kind: tuple, rows: int) -> Non
 @pytest.mark.parametrize("strict", [False, True])
 @pytest.mark.parametrize("levels", [1, 1 << 24])
 def test_graded_spikes_of_any_size_equal_the_reference(strict: bool, levels: int) -> None:
-    neuron = NeuronArrays(torch.full((6,), 1e-3), torch.zeros(6), 1.0, "graded", strict, "subtract", levels)
+    neuron = NeuronArrays(torch.full((6,), 1e-3), torch.zeros(6), torch.ones(6), "graded", strict, "subtract", levels)
     current = torch.tensor([[[1e20, -1e20, 3e3, 1e38, -0.0, 5e-4]]])
     got, wanted = (f(current, *more) for f, more in run_both(neuron, 6))
     assert [bits(x) for x in got] == [bits(x) for x in wanted]
@@ -78,16 +83,16 @@ def test_splitting_time_changes_nothing_and_arguments_stay_as_they_are(kind: tup
     generator = torch.Generator().manual_seed(1)
     dtype = torch.float32 if run == "compiled" else torch.float64
     neuron = neuron_of(kind, 9, generator)
-    neuron = neuron._replace(threshold=neuron.threshold.to(dtype), bias=neuron.bias.to(dtype))
+    neuron = neuron._replace(**{name: getattr(neuron, name).to(dtype) for name in ("threshold", "bias", "beta")})
     membrane, count = (None if x is None else x.to(dtype) for x in start_of(neuron, 2, generator))
     current = currents(7, 2, 9, generator).to(dtype)
-    before = [None if x is None else x.clone() for x in (current, membrane, count, *neuron[:2])]
+    before = [None if x is None else x.clone() for x in (current, membrane, count, *neuron[:3])]
     whole = fire(current, 7, membrane, count, neuron)
     first, *state = fire(current[:3], 3, membrane, count, neuron)
     rest, *state = fire(current[3:], 4, *state, neuron)
     assert torch.equal(torch.cat([first, rest]), whole[0])
     assert torch.equal(state[0], whole[1])
-    for x, old in zip((current, membrane, count, *neuron[:2]), before, strict=True):
+    for x, old in zip((current, membrane, count, *neuron[:3]), before, strict=True):
         assert x is old is None or torch.equal(x, old)
 
 
@@ -102,7 +107,7 @@ def test_no_input_no_spike(kind: tuple) -> None:
 @settings(deadline=None)
 @given(st.lists(st.integers(-8, 12), min_size=1, max_size=30), st.sampled_from([False, True]))
 def test_signed_spikes_never_take_back_more_than_was_given(quarters: list[int], strict: bool) -> None:
-    neuron = NeuronArrays(torch.ones(1), torch.zeros(1), 1.0, "signed", strict, "subtract", 1)
+    neuron = NeuronArrays(torch.ones(1), torch.zeros(1), torch.ones(1), "signed", strict, "subtract", 1)
     current = (torch.tensor(quarters) / 4).reshape(-1, 1, 1)
     spikes, membrane, count = fire(current, len(quarters), torch.zeros(1, 1), torch.zeros(1, 1), neuron)
     net = spikes.flatten().cumsum(0)
@@ -114,7 +119,7 @@ def test_signed_spikes_never_take_back_more_than_was_given(quarters: list[int], 
 @settings(deadline=None)
 @given(st.floats(-2, 2, width=32), st.sampled_from(BETAS), st.sampled_from([False, True]))
 def test_a_spike_is_at_the_threshold_or_above_it(start: float, beta: float, strict: bool) -> None:
-    neuron = NeuronArrays(torch.ones(1), torch.zeros(1), beta, "binary", strict, "zero", 1)
+    neuron = NeuronArrays(torch.ones(1), torch.zeros(1), torch.tensor([beta]), "binary", strict, "zero", 1)
     for current in (1.0 - start * beta, 1.0):
         spikes, membrane, _ = fire(torch.full((1, 1, 1), current), 1, torch.full((1, 1), start), None, neuron)
         before = torch.tensor(start) * beta + torch.tensor(current)
@@ -142,7 +147,8 @@ import os, sys, warnings
 import torch
 from spikeport.neurons.kernels import NeuronArrays, fire, fire_reference
 torch.set_num_threads(1)
-neuron = NeuronArrays(torch.ones(3000), torch.full((3000,), 0.1), 0.9, "binary", False, "subtract", 1)
+ones = torch.ones(3000)
+neuron = NeuronArrays(ones, 0.1 * ones, 0.9 * ones, "binary", False, "subtract", 1)
 current, membrane = torch.rand(5, 4, 3000), torch.zeros(4, 3000)
 wanted = fire_reference(current, membrane, None, neuron)
 def same():
