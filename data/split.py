@@ -1,13 +1,13 @@
-"""The split of the calibration data into the parts that fit, choose and calibrate the exit."""
+"""Splits: of calibration data into the parts that fit, choose and calibrate the exit; of training data."""
 
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .._check import RangeError, ShapeError
+from .._check import RangeError, ShapeError, require_in_range
 
-__all__ = ["Split", "split_calibration"]
+__all__ = ["Split", "folds", "split_calibration", "split_validation"]
 
 Index = NDArray[np.int64]
 
@@ -72,3 +72,49 @@ def _assign(sizes: Index, n: int, random: np.random.Generator) -> Index:
         part_of_group[group] = part
         missing[part] -= sizes[group]
     return part_of_group
+
+
+def split_validation(labels: Index, share: float, seed: int) -> tuple[Index, Index]:
+    """Return sorted indices to train on and to validate with: ``share`` of each class, at random, is held out.
+
+    Raises RangeError unless at least one sample is left for each of the two.
+
+    >>> train, validation = split_validation(np.array([0, 1] * 10), 0.2, seed=0)
+    >>> len(train), np.bincount(np.array([0, 1] * 10)[validation]).tolist()
+    (16, [2, 2])
+    """
+    require_in_range("share", share, 0.0, 1.0)
+    place = _place_in_class(labels, seed)
+    held_out = (place + 0.5) / np.bincount(labels)[labels] < share
+    train, validation = np.flatnonzero(~held_out), np.flatnonzero(held_out)
+    if not len(train) or not len(validation):
+        raise RangeError(
+            f"a share of {share} holds out {len(validation)} of {len(labels)} samples, but both parts need one; "
+            f"give more samples or another share."
+        )
+    return train, validation
+
+
+def folds(labels: Index, number: int, seed: int) -> Index:
+    """Return the fold of each sample, 0 to number − 1, for cross-validation: each class is spread evenly.
+
+    >>> np.bincount(folds(np.array([0, 1] * 10), 5, seed=0)).tolist()
+    [4, 4, 4, 4, 4]
+    """
+    require_in_range("number", number, 2, len(labels))
+    before = np.concatenate([[0], np.cumsum(np.bincount(labels))[:-1]])  # so that not every class begins at fold 0
+    fold: Index = (_place_in_class(labels, seed) + before[labels]) % number
+    return fold
+
+
+def _place_in_class(labels: Index, seed: int) -> Index:
+    """The place of each sample among those of its class, in a random order: 0, 1, ..."""
+    if labels.ndim != 1 or not len(labels) or labels.min() < 0:
+        raise ShapeError(f"labels have shape {labels.shape}, but one class number a sample, from 0, is wanted.")
+    require_in_range("seed", seed, 0, 2**63)
+    place = np.empty(len(labels), np.int64)
+    order = np.random.default_rng(seed).permutation(len(labels))
+    for label in np.unique(labels):
+        members = order[labels[order] == label]
+        place[members] = np.arange(len(members))
+    return place

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spikeport import RangeError, ShapeError
-from spikeport.data import Split, split_calibration
+from spikeport.data import Split, folds, split_calibration, split_validation
 
 SEEDS = st.integers(0, 2**32)
 
@@ -78,3 +78,34 @@ def test_bad_arguments_are_typed_errors() -> None:
         split_calibration(100, -1)
     with pytest.raises(ShapeError, match="hashes"):
         split_calibration(100, 0, hashes=np.zeros(99, "S32"))
+
+
+LABELS = np.random.default_rng(0).integers(0, 4, 203)
+
+
+def test_validation_takes_its_share_of_each_class_and_nothing_twice() -> None:
+    train, validation = split_validation(LABELS, 0.2, seed=3)
+    assert sorted([*train, *validation]) == list(range(203))
+    for label in range(4):
+        assert abs((LABELS[validation] == label).sum() - 0.2 * (label == LABELS).sum()) <= 0.5
+    again, other = split_validation(LABELS, 0.2, seed=3)[1], split_validation(LABELS, 0.2, seed=4)[1]
+    np.testing.assert_array_equal(validation, again)
+    assert set(validation) != set(other)
+
+
+def test_folds_hold_each_class_alike() -> None:
+    fold = folds(LABELS, 5, seed=1)
+    for label in range(4):
+        sizes = np.bincount(fold[label == LABELS], minlength=5)
+        assert sizes.max() - sizes.min() <= 1
+    sizes = np.bincount(fold)
+    assert sizes.max() - sizes.min() <= 4
+
+
+def test_splits_that_leave_a_part_empty_are_refused() -> None:
+    with pytest.raises(RangeError, match="both parts"):
+        split_validation(np.array([0, 1, 2]), 0.1, seed=0)
+    with pytest.raises(RangeError):
+        folds(np.array([0, 1, 2]), 4, seed=0)
+    with pytest.raises(ShapeError):
+        split_validation(np.array([[0, 1]]), 0.5, seed=0)
