@@ -6,6 +6,7 @@ Where snnTorch (1.0) or SpikingJelly (2.0) has a function of the same name, the 
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -24,6 +25,22 @@ __all__ = [
     "Surrogate",
     "Triangular",
 ]
+
+
+def _sigmoid(u: Tensor, a: float, b: float) -> Tensor:
+    e = torch.exp(-b * u.abs())  # even in u, and no overflow
+    return a * e / (1 + e).square()
+
+
+# By ``kernel_id``, with the two coefficients a and b; the compiled kernels number them in the same way.
+FORMULAS: tuple[Callable[[Tensor, float, float], Tensor], ...] = (
+    lambda u, a, b: a / (1 + (b * u).square()),
+    lambda u, a, b: a / (1 + b * u.abs()).square(),
+    _sigmoid,
+    lambda u, a, b: a * (1 - b * u.abs()).clamp(min=0),
+    lambda u, a, b: a * torch.exp(-b * u.square()),
+    lambda u, a, _: torch.full_like(u, a),
+)
 
 
 class _Spike(torch.autograd.Function):
@@ -50,6 +67,11 @@ class Surrogate:
 
     kernel_id: ClassVar[int | None] = None
 
+    def __init_subclass__(cls) -> None:
+        """Take the compiled kernels from a class that writes a formula of its own."""
+        if "derivative" in vars(cls) and "kernel_id" not in vars(cls):
+            cls.kernel_id = None
+
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             if not (isinstance(value, int | float) and 0 < value < math.inf):
@@ -57,11 +79,13 @@ class Surrogate:
 
     def derivative(self, u: Tensor) -> Tensor:
         """Return what stands for ds/du at u = membrane - threshold, shaped like ``u``."""
-        raise NotImplementedError(f"{type(self).__name__} must define derivative(u).")
+        if self.kernel_id is None:
+            raise NotImplementedError(f"{type(self).__name__} must define derivative(u).")
+        return FORMULAS[self.kernel_id](u, *self.coefficients)
 
     @property
     def coefficients(self) -> tuple[float, float]:
-        """The two numbers of the kernels' formula: height and sharpness."""
+        """The two numbers a and b of the formula: height and sharpness."""
         return 1.0, 1.0
 
     def spike(self, u: Tensor, strict: bool = False) -> Tensor:
@@ -92,11 +116,6 @@ class Atan(Surrogate):
         """a / (1 + (b u)^2)."""
         return self.alpha / 2, math.pi / 2 * self.alpha
 
-    def derivative(self, u: Tensor) -> Tensor:
-        """(alpha / 2) / (1 + (pi / 2 * alpha * u)^2)."""
-        a, b = self.coefficients
-        return a / (1 + (b * u).square())
-
 
 @dataclass(frozen=True)
 class FastSigmoid(Surrogate):
@@ -112,10 +131,6 @@ class FastSigmoid(Surrogate):
     def coefficients(self) -> tuple[float, float]:
         """a / (1 + b |u|)^2."""
         return 1.0, self.slope
-
-    def derivative(self, u: Tensor) -> Tensor:
-        """1 / (1 + slope * |u|)^2."""
-        return 1 / (1 + self.slope * u.abs()).square()
 
 
 @dataclass(frozen=True)
@@ -134,10 +149,6 @@ class SuperSpike(Surrogate):
         """a / (1 + b |u|)^2."""
         return self.scale, self.slope
 
-    def derivative(self, u: Tensor) -> Tensor:
-        """Scale / (1 + slope * |u|)^2."""
-        return self.scale / (1 + self.slope * u.abs()).square()
-
 
 @dataclass(frozen=True)
 class Sigmoid(Surrogate):
@@ -153,11 +164,6 @@ class Sigmoid(Surrogate):
     def coefficients(self) -> tuple[float, float]:
         """a e / (1 + e)^2 with e = exp(-b |u|)."""
         return self.slope, self.slope
-
-    def derivative(self, u: Tensor) -> Tensor:
-        """Slope * e / (1 + e)^2 with e = exp(-slope * |u|): even in u, and no overflow."""
-        e = torch.exp(-self.slope * u.abs())
-        return self.slope * e / (1 + e).square()
 
 
 @dataclass(frozen=True)
@@ -178,11 +184,6 @@ class Triangular(Surrogate):
         """a max(0, 1 - b |u|)."""
         return self.height, 1 / self.width
 
-    def derivative(self, u: Tensor) -> Tensor:
-        """Height * max(0, 1 - |u| / width)."""
-        a, b = self.coefficients
-        return a * (1 - b * u.abs()).clamp(min=0)
-
 
 @dataclass(frozen=True)
 class Gaussian(Surrogate):
@@ -200,11 +201,6 @@ class Gaussian(Surrogate):
         """a exp(-b u^2)."""
         return self.scale / (self.sigma * math.sqrt(2 * math.pi)), 1 / (2 * self.sigma**2)
 
-    def derivative(self, u: Tensor) -> Tensor:
-        """Scale / (sigma * sqrt(2 pi)) * exp(-u^2 / (2 sigma^2))."""
-        a, b = self.coefficients
-        return a * torch.exp(-b * u.square())
-
 
 @dataclass(frozen=True)
 class StraightThrough(Surrogate):
@@ -220,7 +216,3 @@ class StraightThrough(Surrogate):
     def coefficients(self) -> tuple[float, float]:
         """The height; the other number is not used."""
         return self.scale, 1.0
-
-    def derivative(self, u: Tensor) -> Tensor:
-        """Scale everywhere."""
-        return torch.full_like(u, self.scale)

@@ -54,7 +54,7 @@ def _sum_compiled(x: Tensor, start: Tensor, decay: Tensor, backwards: bool, y: T
     """Fill y with the numba kernel; False where its threads are lost (a forked process)."""
     from . import dispatch
 
-    if not dispatch._threads_survive():
+    if not dispatch.threads_survive():
         return False
     import numba
 

@@ -1,0 +1,151 @@
+"""Leaky integrate-and-fire as two operators of PyTorch, so that a compiled or exported network has a node for each.
+
+They are opaque: the device and the type choose the code inside (numba, Triton or plain PyTorch).  Both have a shape
+rule, so that `torch.compile` and `torch.export` never run them, also with a length of time that is left open.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import dispatch
+from .leaky_reference import Firing
+from .leaky_steps import steps_backward, steps_forward
+
+__all__ = ["backward", "forward"]
+
+
+@torch.library.custom_op("spikeport::leaky", mutates_args=())
+def forward(  # noqa: PLR0913 - an operator takes plain values
+    current: Tensor,
+    membrane: Tensor,
+    beta: Tensor,
+    threshold: Tensor,
+    formula: int,
+    height: float,
+    sharpness: float,
+    reset: str,
+    strict: bool,
+    late: bool,
+    detach: bool,
+    save: bool,
+    compact: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the spikes, the new membrane and, if ``save``, u - threshold (else an empty tensor).
+
+    current: (time, batch, features) in float32, bfloat16 or float16; the others float32.  u - threshold is saved, and
+    not u: its sign survives bfloat16, so that the backward pass sees the spikes as they were.  compact: save it in
+    bfloat16 for float32 currents too.
+    """
+    firing = Firing(reset, strict, late, detach)
+    saved = current.new_empty(current.shape if save else 0, dtype=_saved_type(current, compact))
+    if current.device.type == "cpu" and dispatch.threads_survive():
+        from .leaky_numba import forward_numba
+
+        return *forward_numba(current, membrane, beta, threshold, firing, saved), saved
+    spikes, after, exact = steps_forward(current, membrane, beta, threshold, firing)
+    return spikes, after, saved.copy_(exact) if save else saved
+
+
+@torch.library.custom_op("spikeport::leaky_backward", mutates_args=())
+def backward(  # noqa: PLR0913 - an operator takes plain values
+    to_spikes: Tensor,
+    to_after: Tensor,
+    saved: Tensor,
+    membrane: Tensor,
+    beta: Tensor,
+    threshold: Tensor,
+    formula: int,
+    height: float,
+    sharpness: float,
+    reset: str,
+    strict: bool,
+    late: bool,
+    detach: bool,
+    parameters: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the gradients of current, membrane, and of beta and threshold for each (batch, features), or empty.
+
+    membrane: where the sequence started; it may be empty if the reset is not late and ``parameters`` is not set.
+    """
+    firing, rule = Firing(reset, strict, late, detach), (formula, height, sharpness)
+    if to_spikes.device.type == "cpu" and dispatch.threads_survive():
+        from .leaky_numba import backward_numba
+
+        return backward_numba(to_spikes, to_after, saved, membrane, beta, threshold, firing, rule, parameters)
+    start = membrane if membrane.numel() else torch.zeros_like(to_after)
+    found = steps_backward(to_spikes, to_after, saved, start, beta, threshold, firing, rule)
+    sums = found[2:] if parameters else (to_after.new_empty(0, 0), to_after.new_empty(0, 0))
+    return found[0].to(to_spikes.dtype), found[1], *sums
+
+
+def _saved_type(current: Tensor, compact: bool) -> torch.dtype:
+    return torch.bfloat16 if compact or current.dtype != torch.float32 else torch.float32
+
+
+@forward.register_fake
+def _(current: Tensor, membrane: Tensor, *arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
+    save, compact = arguments[-2:]
+    spikes = torch.empty_like(current, memory_format=torch.contiguous_format)
+    after = torch.empty_like(membrane, memory_format=torch.contiguous_format)
+    return spikes, after, current.new_empty(current.shape if save else 0, dtype=_saved_type(current, compact))
+
+
+@backward.register_fake
+def _(to_spikes: Tensor, to_after: Tensor, *arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    to_current, to_membrane = (
+        torch.empty_like(like, memory_format=torch.contiguous_format) for like in (to_spikes, to_after)
+    )
+    shape = to_after.shape if arguments[-1] else (0, 0)
+    return to_current, to_membrane, to_after.new_empty(shape), to_after.new_empty(shape)
+
+
+def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+    """Keep what the backward pass needs: u - threshold, the parameters, and the first membrane if it is asked for."""
+    _, membrane, beta, threshold, *plan, _, _ = inputs
+    ctx.plan, ctx.dtype, ctx.shape = plan, output[0].dtype, output[1].shape
+    ctx.parameters = any(ctx.needs_input_grad[2:4])
+    start = membrane if plan[5] or ctx.parameters else membrane.new_empty(0, 0)
+    ctx.mark_non_differentiable(output[2])
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(output[2], start, beta, threshold)
+
+
+def _gradient(ctx: Any, to_spikes: Tensor | None, to_after: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
+    saved, start, beta, threshold = ctx.saved_tensors
+    if to_after is None:
+        to_after = beta.new_zeros(ctx.shape)
+    if to_spikes is None:
+        to_spikes = saved.new_zeros(saved.shape, dtype=ctx.dtype)
+    found = backward(to_spikes, to_after, saved, start, beta, threshold, *ctx.plan, ctx.parameters)
+    to_beta, to_threshold = (
+        _summed(each, parameter) if needed else None
+        for each, parameter, needed in zip(found[2:], (beta, threshold), ctx.needs_input_grad[2:4], strict=True)
+    )
+    return found[0], found[1], to_beta, to_threshold, *[None] * (len(ctx.plan) + 2)
+
+
+def _summed(each: Tensor, parameter: Tensor) -> Tensor:
+    return each.sum() if parameter.ndim == 0 else each.sum(0)
+
+
+forward.register_autograd(_gradient, setup_context=_remember)
+
+
+def _autocast(device: str, key: str) -> Callable[..., Any]:
+    """The rule under `torch.autocast`: the current takes its type, the state and the parameters stay float32."""
+
+    def rule(_: torch.DispatchKeySet, current: Tensor, *others: Any) -> tuple[Tensor, Tensor, Tensor]:
+        with torch._C._ExcludeDispatchKeyGuard(torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, key))):
+            found: tuple[Tensor, Tensor, Tensor] = forward(current.to(torch.get_autocast_dtype(device)), *others)
+            return found
+
+    return rule
+
+
+# ``register_autocast`` of the operator would cast every tensor: a beta of 0.99 would become 0.988 in bfloat16.
+_LIBRARY = torch.library.Library("spikeport", "FRAGMENT")  # the rules live as long as this name
+for _device, _key in (("cpu", "AutocastCPU"), ("cuda", "AutocastCUDA")):
+    _LIBRARY.impl("leaky", _autocast(_device, _key), _key, with_keyset=True)
