@@ -33,11 +33,10 @@ def decaying_sum(x: Tensor, start: Tensor, decay: Tensor) -> Tensor:
 
     x, start and decay share one floating type; time is not empty.
     """
-    total: Tensor = _sum(x, start, decay, False)
+    total: Tensor = torch.ops.spikeport.decaying_sum(x, start, decay, False)
     return total
 
 
-@torch.library.custom_op("spikeport::decaying_sum", mutates_args=())
 def _sum(x: Tensor, start: Tensor, decay: Tensor, backwards: bool) -> Tensor:
     """``backwards``: y[t] = decay * y[t + 1] + x[t], starting behind the last step."""
     y = torch.empty_like(x, memory_format=torch.contiguous_format)
@@ -56,22 +55,15 @@ def _sum_compiled(x: Tensor, start: Tensor, decay: Tensor, backwards: bool, y: T
 
     if not dispatch.threads_survive():
         return False
-    import numba
-
     from .decay_cpu import sum_float32
 
     arrays = [part.contiguous().numpy() for part in (x, start, decay.expand(x.shape[2:]))]
-    threads = torch.get_num_threads()
-    with dispatch._one_at_a_time:
-        numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
+    with dispatch.numba_threads():
         sum_float32(*arrays, backwards, y.numpy())
-    if torch.get_num_threads() != threads:  # numba sets the number of the OpenMP library that torch shares
-        torch.set_num_threads(threads)
     return True
 
 
-@_sum.register_fake
-def _(x: Tensor, start: Tensor, decay: Tensor, backwards: bool) -> Tensor:
+def _shape(x: Tensor, start: Tensor, decay: Tensor, backwards: bool) -> Tensor:
     return torch.empty_like(x, memory_format=torch.contiguous_format)
 
 
@@ -84,7 +76,7 @@ def _save(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, bool], output: Tensor)
 def _gradient(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor | None, None]:
     """p[t] = dL/dx[t] = g[t] + decay * p[t + 1];  dL/ddecay = sum of p[t] * y[t - 1];  dL/dstart = decay * p[0]."""
     decay, *values = ctx.saved_tensors
-    to_x: Tensor = _sum(gradient, torch.zeros_like(gradient[0]), decay, not ctx.backwards)
+    to_x: Tensor = torch.ops.spikeport.decaying_sum(gradient, torch.zeros_like(gradient[0]), decay, not ctx.backwards)
     first = to_x[-1] if ctx.backwards else to_x[0]
     to_decay = None
     if ctx.needs_decay:
@@ -97,4 +89,9 @@ def _gradient(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor | None
     return to_x, first * decay, to_decay, None
 
 
-_sum.register_autograd(_gradient, setup_context=_save)
+# `torch.library.custom_op` would import torch's compiler, seconds of work, at the first call of the operator.
+_NAME = "spikeport::decaying_sum"
+torch.library.define(_NAME, "(Tensor x, Tensor start, Tensor decay, bool backwards) -> Tensor")
+torch.library.impl(_NAME, "default", _sum)
+torch.library.register_fake(_NAME, _shape)
+torch.library.register_autograd(_NAME, _gradient, setup_context=_save)
