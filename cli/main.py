@@ -19,6 +19,7 @@ from .doctor import doctor
 from .evaluate import evaluate, report
 from .inspect import inspect
 from .output import error_line, error_object, print_json
+from .train import train
 
 __all__ = ["app", "main", "run"]
 
@@ -32,7 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for _command in (doctor, inspect, convert, evaluate, report, demo):
+for _command in (doctor, inspect, convert, train, evaluate, report, demo):
     app.command()(_command)
 
 

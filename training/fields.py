@@ -15,6 +15,7 @@ from .._check import RangeError
 __all__ = ["check", "describe", "read_section", "setting", "unknown_key"]
 
 S = TypeVar("S")
+_UNITLESS = {bool: "true or false", int: "number", float: "number", str: "text", tuple: "texts"}
 _WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", tuple: "a list"}
 
 
@@ -64,8 +65,12 @@ def bounds(details: Mapping[str, Any]) -> str:
     """
     low, high = details["low"], details["high"]
     if math.isinf(high):
-        return f"at least {low:g}" if not math.isinf(low) else "a finite number"
-    return f"{low:g} to {high:g}"
+        return f"at least {_short(low)}" if not math.isinf(low) else "a finite number"
+    return f"{_short(low)} to {_short(high)}"
+
+
+def _short(value: float) -> str:
+    return str(int(value)) if value == int(value) else f"{value:g}"
 
 
 def read_section(kind: type[S], table: Any, name: str) -> S:
@@ -115,7 +120,8 @@ def describe(kind: type) -> list[tuple[str, str, str, str, str]]:
         allowed = ", ".join(details["choices"])
         if not allowed and kinds in (int, float):
             allowed = bounds(details)
-        rows.append((field.name, _written(field.default), details["unit"], allowed, details["meaning"]))
+        unit = details["unit"] or _UNITLESS.get(getattr(kinds, "__origin__", kinds), "")
+        rows.append((field.name, _written(field.default), unit, allowed, details["meaning"]))
     return rows
 
 

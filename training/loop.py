@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from .._check import RangeError
+from ..neurons.learnable_delays import LearnableDelays
 from .board import Board
 from .checkpoint import load_checkpoint, save_checkpoint
 from .optimizers import learning_rate, make_optimizer
@@ -101,6 +102,7 @@ class _Run:
     def _epoch(self) -> None:
         position, size = self.position, self.settings.batch_size
         self.network.train()
+        self._anneal()
         while position.batch < self.batches:
             self._step(position.order[position.batch * size : (position.batch + 1) * size].long())
             position.batch += 1
@@ -112,11 +114,18 @@ class _Run:
         self._end_epoch()
         self._save()
 
+    def _anneal(self) -> None:
+        """Narrow the windows of learned delays, all the way after ``anneal_share`` of the epochs."""
+        progress = self.position.epoch / max(self.settings.anneal_share * (self.settings.epochs - 1), 1e-9)
+        for module in self.network.modules():
+            if isinstance(module, LearnableDelays):
+                module.anneal(min(progress, 1.0))
+
     def _step(self, index: Tensor) -> None:
         steps = self.settings.epochs * self.batches
         rate = learning_rate(self.plan.optimizer, self.position.step, steps)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["factor"]
         share = self.task.train.take(share_of(self.fabric, index))
         batch = add_gradients(self.fabric, self.network, self.task, share, index, self.settings.accumulate)
         self._clip(batch.loss, share)
@@ -177,7 +186,8 @@ class _Run:
         named = {f"rate/{name}": rate for name, rate in rates.items()}
         curves = {key.replace("_", "/"): value for key, value in entry.items() if key not in ("epoch", "rates")}
         self.board.epoch(position.step, {**curves, **named})
-        if (accuracy, -loss) > (self.best.accuracy, -self.best.loss):
+        may_be_best = position.epoch + 1 >= min(self.settings.first_best, self.settings.epochs)
+        if may_be_best and (accuracy, -loss) > (self.best.accuracy, -self.best.loss):
             weights = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
             self.best = Best(weights, position.epoch, accuracy, loss)
         self.position = Position(self._order(position.epoch + 1), position.epoch + 1, step=position.step)

@@ -1,12 +1,14 @@
 """Optimisers from their settings, and the learning rate as a function of the step."""
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
 from .._check import RangeError
+from ..neurons.learnable_delays import LearnableDelays
 from .settings import OptimizerSettings
 
 __all__ = ["learning_rate", "make_optimizer"]
@@ -15,14 +17,18 @@ __all__ = ["learning_rate", "make_optimizer"]
 def make_optimizer(network: nn.Module, settings: OptimizerSettings) -> Optimizer:
     """Return the optimiser of all parameters; only those of two axes or more (weights) decay.
 
+    Delays are learned at ``delay_factor`` times the rate and do not decay: they are steps, not weights.
     Raises RangeError for a network without parameters.
     """
+    delays = {module.delay for module in network.modules() if isinstance(module, LearnableDelays)}
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     if not trained:
         raise RangeError("the network has no parameter to train; give it a layer with weights.")
-    groups = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": settings.weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    rest = [parameter for parameter in trained if parameter not in delays]
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in rest if p.ndim > 1], "weight_decay": settings.weight_decay, "factor": 1.0},
+        {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0, "factor": 1.0},
+        {"params": [p for p in trained if p in delays], "weight_decay": 0.0, "factor": settings.delay_factor},
     ]
     groups = [group for group in groups if group["params"]]
     if settings.kind == "sgd":

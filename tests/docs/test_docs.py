@@ -43,3 +43,8 @@ def test_the_page_of_commands_is_that_of_the_command() -> None:
 def test_links_lead_to_files(page: str) -> None:
     links = LINK.findall((ROOT / page).read_text(encoding="utf-8"))
     assert [link for link in links if not (ROOT / page).parent.joinpath(link).exists()] == []
+
+
+def test_the_list_of_settings_is_that_of_the_settings() -> None:
+    made = runpy.run_path(str(ROOT / "docs" / "make_training.py"), run_name="docs")
+    assert (ROOT / "docs" / "training.md").read_text(encoding="utf-8") == made["text"](), "python docs/make_training.py"

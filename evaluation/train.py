@@ -1,0 +1,187 @@
+"""From the settings of a training to a trained network: data, encoder, network, loss, loop."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .._check import RangeError, SpikeportError, call_named
+from ..data import (
+    Delta,
+    Direct,
+    Flip,
+    Latency,
+    Part,
+    Preprocessing,
+    Rate,
+    Sequence,
+    Shift,
+    default_preprocessing,
+    load_data,
+    load_events,
+    parse_scale,
+    split_validation,
+)
+from ..inference import accuracy_interval
+from ..training.architectures import build_network
+from ..training.checkpoint import load_checkpoint
+from ..training.config import Config, make_loss, make_penalties
+from ..training.loop import CHECKPOINT, Progress
+from ..training.processes import measure, train
+from ..training.randomness import seed_everything
+from ..training.settings import DataSettings, EncoderSettings, NetworkSettings
+from ..training.step import Samples, Task
+
+__all__ = ["load_trained", "make_task", "train_network"]
+
+
+@dataclass(frozen=True)
+class _InTurn:
+    """Random changes one after the other."""
+
+    changes: tuple[Callable[[Tensor], Tensor], ...]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        for change in self.changes:
+            x = change(x)
+        return x
+
+
+def train_network(
+    config: Config,
+    folder: str | Path,
+    *,
+    resume: bool = False,
+    allow_code: bool = False,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Train what ``config`` says into ``folder``; return the result as JSON.
+
+    The validation samples are held out of the training data and choose the epoch; the test data, where the config names
+    some, are looked at once, at the end.
+    allow_code: trust data and networks that are Python functions.
+    """
+    task = make_task(config, allow_code=allow_code)
+    result = train(task, config.training, config.optimizer, folder=folder, resume=resume, progress=progress)
+    best, n = result["best"], result["n"]
+    best["accuracy_ci95"] = list(accuracy_interval(best["accuracy"], n["validation"]))
+    if config.data.test:
+        test = _load(config, config.data.test, "evaluation", allow_code=allow_code)
+        measured = measure(task, test, config.training)
+        interval = list(accuracy_interval(measured["accuracy"], measured["n"]))
+        result["test"] = {"data": config.data.test, **measured, "accuracy_ci95": interval}
+    return {"data": config.data.train, **result, "parameters": _count(task.network), "folder": str(folder)}
+
+
+def make_task(config: Config, *, allow_code: bool = False) -> Task:
+    """Return data, network, encoder and loss that the settings name; the network's weights follow from the seed."""
+    samples = _load(config, config.data.train, "calibration", allow_code=allow_code)
+    parts = split_validation(samples.y.numpy(), config.data.validation_share, config.training.seed)
+    fit, validation = (samples.take(torch.from_numpy(part)) for part in parts)
+    encode = _encoder(config.encoder)
+    features = tuple(encode(fit.x[:1]).shape[2:])
+    seed_everything(config.training.seed)
+    network = _network(config.network, features, allow_code=allow_code)
+    return Task(
+        network,
+        fit,
+        validation,
+        encode,
+        make_loss(config.loss),
+        make_penalties(config.loss),
+        _augmentation(config.data.augment),
+        {"config": asdict(config), "features": list(features)},
+    )
+
+
+def load_trained(folder: str | Path, *, allow_code: bool = False) -> nn.Module:
+    """Return the network of a training's folder, with the weights of its best epoch, in evaluation mode.
+
+    Raises CorruptFileError for a damaged checkpoint.
+    """
+    state = load_checkpoint(Path(folder) / CHECKPOINT)
+    information = state["information"]
+    if "config" not in information:
+        raise SpikeportError(f"{folder} was trained from Python; make its network there, and load `best` into it.")
+    settings = Config.of(information["config"]).network
+    network = _network(settings, tuple(information["features"]), allow_code=allow_code)
+    network.load_state_dict(state["best"]["network"])
+    return network.eval()
+
+
+def _count(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def _network(settings: NetworkSettings, features: tuple[int, ...], *, allow_code: bool) -> nn.Module:
+    if not settings.factory:
+        return build_network(settings, features)
+    if not allow_code:
+        raise SpikeportError(
+            f"{settings.factory} names a Python function, and calling it runs its code; pass --allow-code if you "
+            f"trust it, or describe the network in [network] layers."
+        )
+    made = call_named(settings.factory, "a torch.nn.Module with `output, state = network(x, state)`")
+    if not isinstance(made, nn.Module):
+        raise SpikeportError(f"{settings.factory} returned {type(made).__name__}, but a torch.nn.Module is wanted.")
+    return made
+
+
+def _load(config: Config, spec: str, part: Part, *, allow_code: bool) -> Samples:
+    """The samples of one set, as tensors."""
+    limit = config.data.limit or None
+    if config.data.form == "events":
+        return _events(config.encoder, spec, limit)
+    data = load_data(spec, _preprocessing(config.data, spec), part=part, limit=limit, allow_code=allow_code)
+    if data.y is None:
+        raise RangeError(f"{spec} has no labels; name them: file.npz:xname,yname.")
+    return Samples(torch.from_numpy(data.x), torch.from_numpy(data.y))
+
+
+def _events(settings: EncoderSettings, spec: str, limit: int | None) -> Samples:
+    if settings.kind != "sequence":
+        raise RangeError(f"[encoder] kind is {settings.kind!r}, but events in frames are a sequence already.")
+    events = load_events(spec, limit=limit)
+    frame_us = round(1000 * settings.frame_ms) or None
+    frames = events.frames(settings.steps, frame_us=frame_us, pool=settings.pool)
+    return Samples(torch.from_numpy(frames), torch.from_numpy(events.labels))
+
+
+def _preprocessing(settings: DataSettings, spec: str) -> Preprocessing:
+    default = default_preprocessing(spec)
+    given: Mapping[str, Any] = {
+        "scale": parse_scale(settings.scale) if settings.scale else default.scale,
+        "mean": settings.mean or default.mean,
+        "std": settings.std or default.std,
+    }
+    return Preprocessing(**given)
+
+
+def _encoder(settings: EncoderSettings) -> Callable[[Tensor], Tensor]:
+    match settings.kind:
+        case "direct":
+            return Direct(settings.steps)
+        case "rate":
+            return Rate(settings.steps, settings.gain, settings.offset)
+        case "latency":
+            return Latency(settings.steps, settings.threshold, settings.tau, linear=settings.linear)
+        case "delta":
+            return Delta(settings.threshold, settings.off_spikes)
+        case _:
+            return Sequence()
+
+
+def _augmentation(words: tuple[str, ...]) -> Callable[[Tensor], Tensor] | None:
+    changes: list[Callable[[Tensor], Tensor]] = []
+    for each in words:
+        kind, _, pixels = each.partition(" ")
+        if each == "flip":
+            changes.append(Flip())
+        elif kind == "shift" and pixels.isascii() and pixels.isdigit():
+            changes.append(Shift(int(pixels)))
+        else:
+            raise RangeError(f'[data] augment has {each!r}, but "flip" or "shift PIXELS" is wanted.')
+    return _InTurn(tuple(changes)) if changes else None

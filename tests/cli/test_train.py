@@ -1,0 +1,76 @@
+"""``spikeport train``: settings in, a folder and a table out; it resumes, and refuses by name."""
+
+from pathlib import Path
+
+import pytest
+
+from spikeport.training.loop import CHECKPOINT
+
+CONFIG = """
+[data]
+limit = 200
+test = "digits"
+[encoder]
+steps = 3
+[training]
+epochs = {epochs}
+tensorboard = false
+accelerator = "cpu"
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "c.toml"
+    path.write_text(CONFIG.format(epochs=1), encoding="utf-8")
+    return path
+
+
+def test_it_trains_and_goes_on(command, config: Path, tmp_path: Path) -> None:
+    first = command("train", config, "-o", "run", "--json")
+    assert first.code == 0, first.err
+    assert (tmp_path / "run" / CHECKPOINT).is_file()
+    assert set(first.json) >= {"best", "history", "notes", "steps", "test", "parameters"}
+    assert "resume" in command("train", config, "-o", "run").error
+    config.write_text(CONFIG.format(epochs=2), encoding="utf-8")
+    second = command("train", config, "-o", "run", "--resume", "--json")
+    assert second.json["history"][:1] == first.json["history"]
+    assert len(second.json["history"]) == 2
+
+
+def test_people_get_a_table(command, config: Path) -> None:
+    shown = command("train", config, "-o", "run")
+    assert shown.code == 0, shown.err
+    for text in ("validation accuracy", "test accuracy", "best epoch", "layers.2"):
+        assert text in shown.out
+
+
+def test_an_accuracy_that_is_too_low_ends_with_3(command, config: Path) -> None:
+    missed = command("train", config, "-o", "run", "--min-accuracy", "1.0")
+    assert missed.code == 3
+    assert "test accuracy" in missed.error
+
+
+def test_a_wrong_key_is_refused_by_name(command, config: Path) -> None:
+    config.write_text("[training]\nepoch = 1\n", encoding="utf-8")
+    refused = command("train", config, "-o", "run")
+    assert refused.code == 2
+    assert "did you mean 'epochs'" in refused.error
+    assert not Path("run").exists()
+
+
+def test_a_silent_layer_is_noted(command, config: Path) -> None:
+    silent = CONFIG.format(epochs=1) + "[network]\nthreshold = 1000.0\n"
+    config.write_text(silent, encoding="utf-8")
+    told = command("train", config, "-o", "run")
+    assert told.code == 0
+    assert "note: layer layers.2 fired no spike" in " ".join(told.err.split())
+
+
+def test_a_damaged_checkpoint_is_refused(command, config: Path, tmp_path: Path) -> None:
+    command("train", config, "-o", "run")
+    path = tmp_path / "run" / CHECKPOINT
+    path.write_bytes(path.read_bytes()[:-1])
+    refused = command("train", config, "-o", "run", "--resume")
+    assert refused.code == 2
+    assert "no valid checkpoint" in refused.error
