@@ -15,6 +15,7 @@ from . import reference
 from .graph import Graph, Node
 from .operators import OPERATORS
 
+REPLAY_STEPS = 64  # computing a step again costs about a tenth of fetching a membrane: beyond this it would add up
 Observer = Callable[[str, Tensor], None]
 Give = Callable[[Node, list[Tensor]], Tensor | None]
 Scan = Callable[
@@ -139,6 +140,9 @@ class Engine:
             for node in graph.of_operator("neuron")
         }
         self._fixed = constant_nodes(graph) if constant_input else frozenset()
+        self._replayed = (
+            _replayed(graph, self._fixed) if max_steps <= REPLAY_STEPS and dtype == torch.float32 else frozenset()
+        )
         self._kept = _boundary(graph, self._fixed)
         self._dead_after = _dead_after(graph, self._kept)
         self._delayed = [
@@ -160,6 +164,8 @@ class Engine:
     def _initial(self, node: Node, batch: int, tensors: Mapping[str, Tensor] | None = None) -> tuple[Tensor, ...]:
         shape = self.graph.shapes[node.name]
         if node.operator == "neuron":
+            if node.name in self._replayed and tensors is None:
+                return (torch.zeros(batch, dtype=torch.int64),)
             start = self._initials[node.name] if tensors is None else _initial_membrane(node, tensors, shape)
             membrane = start.expand(batch, -1)  # no copy yet: fresh samples are often written into other places
             signed = node.attributes["code"] == "signed"
@@ -304,6 +310,8 @@ class Engine:
         return function(node.attributes, self._tensors[node.name], inputs)
 
     def _scan(self, node: Node, x: Tensor, steps: int, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        if node.name in self._replayed:
+            return reference.replay_scan(self._neurons[node.name], x, steps, state, self._initials[node.name])
         if node.operator == "neuron":
             return reference.neuron_scan(self._neurons[node.name], x, steps, state)
         return _SCANS[node.operator](node.attributes, self._tensors[node.name], _spread(x, steps), state)
@@ -345,6 +353,17 @@ def constant_nodes(graph: Graph) -> frozenset[str]:
         if plain and all(edge.source in fixed and not edge.delay for edge in node.inputs):
             fixed.add(node.name)
     return frozenset(fixed)
+
+
+def _replayed(graph: Graph, fixed: frozenset[str]) -> frozenset[str]:
+    """Binary neurons with a constant current: their past is computed again, in the cache, and not remembered."""
+    return frozenset(
+        node.name
+        for node in graph.of_operator("neuron")
+        if node.attributes["code"] == "binary"
+        and not node.attributes["late"]
+        and all(edge.source in fixed and not edge.delay for edge in node.inputs)
+    )
 
 
 def _boundary(graph: Graph, fixed: frozenset[str]) -> frozenset[str]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..neurons.kernels import NeuronArrays, fire
+from ..neurons.kernels import NeuronArrays, fire, replay
 
 Attributes = Mapping[str, Any]
 Tensors = Mapping[str, Tensor]
@@ -219,3 +219,10 @@ def neuron_scan(neuron: NeuronArrays, x: Tensor, steps: int, state: State) -> tu
     spikes, membrane, count = fire(current, steps, state[0], state[1] if len(state) > 1 else None, neuron)
     sequence = logical(spikes.flatten(0, 1), shape).view(steps, batch, *shape)
     return sequence, (membrane,) if count is None else (membrane, count)
+
+
+def replay_scan(neuron: NeuronArrays, x: Tensor, steps: int, state: State, initial: Tensor) -> tuple[Tensor, State]:
+    """``neuron_scan`` of binary neurons with a constant current x (1, batch, *features); the state is the age."""
+    _, batch, *shape = x.shape
+    spikes = replay(physical(x[0]), steps, state[0], initial, neuron)
+    return logical(spikes.flatten(0, 1), shape).view(steps, batch, *shape), (state[0] + steps,)

@@ -3,7 +3,7 @@
 ``reference`` is plain PyTorch and the oracle; ``cpu`` is numba.
 """
 
-from .dispatch import fire
+from .dispatch import fire, replay
 from .reference import NeuronArrays, fire_reference
 
-__all__ = ["NeuronArrays", "fire", "fire_reference"]
+__all__ = ["NeuronArrays", "fire", "fire_reference", "replay"]

@@ -38,6 +38,50 @@ def _membrane_after(v: np.float32, s: np.float32, threshold: np.float32, reset: 
     return v
 
 
+@numba.njit(inline="always")
+def _binary_step(
+    x: FloatArray, v: FloatArray, decay: FloatArray, theta: FloatArray, b: FloatArray, strict: bool, reset: int,
+    out: FloatArray,
+) -> None:  # fmt: skip
+    """One step of a block of features, the membrane ``v`` in place."""
+    for f in range(len(v)):
+        u = np.float32(np.float32(np.float32(v[f] * decay[f]) + x[f]) + b[f])
+        fired = u > theta[f] if strict else u >= theta[f]
+        s = np.float32(1.0) if fired else np.float32(0.0)
+        v[f] = _membrane_after(u, s, theta[f], reset)
+        out[f] = s
+
+
+@_compiled
+def replay_float32(
+    current: FloatArray,
+    age: npt.NDArray[np.int64],
+    initial: FloatArray,
+    neuron: tuple[FloatArray, FloatArray, FloatArray],
+    strict: bool,
+    reset: int,
+    spikes: FloatArray,
+) -> None:
+    """Fill ``spikes`` (time, batch, features) of binary neurons with a constant current (batch, features).
+
+    The ``age`` steps that each sample has done are done again, in the cache, from the ``initial`` membrane (features,):
+    cheaper than to fetch a membrane from memory and to put it back.  neuron: threshold, bias, beta.
+    """
+    batch, features = current.shape
+    blocks = (features + BLOCK - 1) // BLOCK
+    for task in numba.prange(batch * blocks):
+        n = task // blocks
+        low = (task % blocks) * BLOCK
+        high = min(low + BLOCK, features)
+        v, x = initial[low:high].copy(), current[n, low:high]
+        theta, b, decay = neuron[0][low:high], neuron[1][low:high], neuron[2][low:high]
+        out = spikes[0, n, low:high]
+        for _ in range(age[n]):
+            _binary_step(x, v, decay, theta, b, strict, reset, out)
+        for t in range(len(spikes)):
+            _binary_step(x, v, decay, theta, b, strict, reset, spikes[t, n, low:high])
+
+
 @_compiled
 def fire_float32(  # noqa: PLR0913 - one argument a buffer
     current: FloatArray,
@@ -72,12 +116,7 @@ def fire_float32(  # noqa: PLR0913 - one argument a buffer
             x = current[0 if constant else t, n, low:high]
             out = spikes[t, n, low:high]
             if code == BINARY:
-                for f in range(high - low):
-                    u = np.float32(np.float32(np.float32(v[f] * decay[f]) + x[f]) + b[f])
-                    fired = u > theta[f] if strict else u >= theta[f]
-                    s = np.float32(1.0) if fired else np.float32(0.0)
-                    v[f] = _membrane_after(u, s, theta[f], reset)
-                    out[f] = s
+                _binary_step(x, v, decay, theta, b, strict, reset, out)
             elif code == LATE:
                 for f in range(high - low):
                     before = v[f] > theta[f] if strict else v[f] >= theta[f]

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from spikeport.neurons.kernels import NeuronArrays, cpu, fire, fire_reference
+from spikeport.neurons.kernels import NeuronArrays, cpu, fire, fire_reference, replay
 
 CODES, RESETS, BETAS = ("binary", "signed", "graded"), ("subtract", "zero", "none"), (1.0, 0.9)
 KINDS = [
@@ -195,3 +195,18 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 def test_importing_the_engine_does_not_wait_for_numba() -> None:
     code = "import sys, spikeport.networks.engine; sys.exit('numba' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("reset", RESETS)
+def test_replaying_a_constant_current_gives_what_was_not_remembered(reset: str, dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(2)
+    for features, age in ((7, [0, 3, 1]), (BLOCK + 1, [5, 0, 0])):
+        neuron = neuron_of(("binary", False, reset, 0.9), features, generator)
+        neuron = neuron._replace(**{name: getattr(neuron, name).to(dtype) for name in ("threshold", "bias", "beta")})
+        current, initial = currents(1, 3, features, generator).to(dtype)[0], torch.rand(features, dtype=dtype)
+        whole, *_ = fire(current[None], 9, initial.expand_as(current), None, neuron)
+        got = replay(current, 4, torch.tensor(age), initial, neuron)
+        wanted = torch.stack([whole[first : first + 4, n] for n, first in enumerate(age)], 1)
+        assert torch.equal(got, wanted)
+        assert got.count_nonzero() > 0
