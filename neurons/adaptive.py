@@ -6,6 +6,7 @@ from typing import NamedTuple, Unpack
 import torch
 from torch import Tensor
 
+from .._check import RangeError
 from .layer import FiringOptions, SpikingLayer, decay_of
 
 __all__ = ["AdaptiveLeaky", "AdaptiveLeakyState"]
@@ -54,7 +55,9 @@ class AdaptiveLeaky(SpikingLayer[AdaptiveLeakyState]):
         super().__init__(threshold, learn_threshold=learn_threshold, **firing)
         self._hold("beta", beta, 0, 1, learn=learn_beta)
         self._hold("rho", rho, 0, 1, learn=learn_rho)
-        self._hold("strength", strength, -math.ulp(0.0), math.inf, learn=learn_strength)
+        if bool((torch.as_tensor(strength) < 0).any()):
+            raise RangeError(f"strength is {strength}, but it must be 0 or above: a spike raises the threshold.")
+        self._hold("strength", strength, -math.inf, math.inf, learn=learn_strength)
 
     @classmethod
     def from_time_constant(

@@ -99,6 +99,6 @@ class Izhikevich(Layer[IzhikevichState]):
             u = u + dt_ms * a * (b * v - u)
             spike = self.surrogate.spike((v - self.peak) / (self.peak - c))
             resetting = spike.detach() if self.detach_reset else spike
-            v, u = v + resetting * (c - v), u + resetting * d
+            v, u = (1 - resetting) * v + resetting * c, u + resetting * d
             spikes.append(spike)
         return torch.stack(spikes).to(x.dtype), IzhikevichState(v, u)
