@@ -19,7 +19,7 @@ from safetensors.numpy import load, save
 from .._check import CorruptFileError, SpikeportError
 from .graph import MAX_NODES, Edge, Graph, Node
 
-FORMAT = 1
+FORMAT = 2
 MAX_BYTES = 1 << 32
 MAX_HEADER_BYTES = 1 << 24  # safetensors itself allows 100 MB, which takes too long to parse and refuse
 _ENTRY = {"name", "operator", "inputs", "attributes", "arrays"}
