@@ -10,15 +10,33 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..._check import UnsupportedError
 from . import dispatch
 from .leaky_reference import Firing
 from .leaky_steps import steps_backward, steps_forward
 
 __all__ = ["backward", "forward"]
 
+Operator = Callable[..., Any]
 
-@torch.library.custom_op("spikeport::leaky", mutates_args=())
-def forward(  # noqa: PLR0913 - an operator takes plain values
+
+# Defined in the library and not with the ``custom_op`` decorator, whose first call imports the compiler: seconds.
+_LIBRARY = torch.library.Library("spikeport", "FRAGMENT")  # the operators live as long as this name
+_LIBRARY.define(
+    "leaky(Tensor current, Tensor membrane, Tensor beta, Tensor threshold, int formula, float height, float sharpness,"
+    " str reset, bool strict, bool late, bool detach, bool save, bool compact) -> (Tensor, Tensor, Tensor)"
+)
+_LIBRARY.define(
+    "leaky_backward(Tensor to_spikes, Tensor to_after, Tensor saved, Tensor membrane, Tensor beta, Tensor threshold,"
+    " int formula, float height, float sharpness, str reset, bool strict, bool late, bool detach, bool parameters)"
+    " -> (Tensor, Tensor, Tensor, Tensor)"
+)
+forward: Operator = torch.ops.spikeport.leaky.default
+backward: Operator = torch.ops.spikeport.leaky_backward.default
+
+
+@torch.library.impl(_LIBRARY, "leaky", "CompositeExplicitAutograd")
+def _forward(  # noqa: PLR0913 - an operator takes plain values
     current: Tensor,
     membrane: Tensor,
     beta: Tensor,
@@ -49,8 +67,8 @@ def forward(  # noqa: PLR0913 - an operator takes plain values
     return spikes, after, saved.copy_(exact) if save else saved
 
 
-@torch.library.custom_op("spikeport::leaky_backward", mutates_args=())
-def backward(  # noqa: PLR0913 - an operator takes plain values
+@torch.library.impl(_LIBRARY, "leaky_backward", "CompositeExplicitAutograd")
+def _backward(  # noqa: PLR0913 - an operator takes plain values
     to_spikes: Tensor,
     to_after: Tensor,
     saved: Tensor,
@@ -85,7 +103,7 @@ def _saved_type(current: Tensor, compact: bool) -> torch.dtype:
     return torch.bfloat16 if compact or current.dtype != torch.float32 else torch.float32
 
 
-@forward.register_fake
+@torch.library.register_fake("spikeport::leaky", lib=_LIBRARY)
 def _(current: Tensor, membrane: Tensor, *arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
     save, compact = arguments[-2:]
     spikes = torch.empty_like(current, memory_format=torch.contiguous_format)
@@ -93,7 +111,7 @@ def _(current: Tensor, membrane: Tensor, *arguments: Any) -> tuple[Tensor, Tenso
     return spikes, after, current.new_empty(current.shape if save else 0, dtype=_saved_type(current, compact))
 
 
-@backward.register_fake
+@torch.library.register_fake("spikeport::leaky_backward", lib=_LIBRARY)
 def _(to_spikes: Tensor, to_after: Tensor, *arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     to_current, to_membrane = (
         torch.empty_like(like, memory_format=torch.contiguous_format) for like in (to_spikes, to_after)
@@ -131,21 +149,29 @@ def _summed(each: Tensor, parameter: Tensor) -> Tensor:
     return each.sum() if parameter.ndim == 0 else each.sum(0)
 
 
-forward.register_autograd(_gradient, setup_context=_remember)
+torch.library.register_autograd("spikeport::leaky", _gradient, setup_context=_remember, lib=_LIBRARY)
+
+
+def _refuse(ctx: Any, *_: Any) -> tuple[None, ...]:
+    raise UnsupportedError(
+        "the gradient of the leaky kernel cannot be differentiated again; float64 input runs on the reference, "
+        "which can be"
+    )
+
+
+torch.library.register_autograd("spikeport::leaky_backward", _refuse, lib=_LIBRARY)
 
 
 def _autocast(device: str, key: str) -> Callable[..., Any]:
     """The rule under `torch.autocast`: the current takes its type, the state and the parameters stay float32."""
 
-    def rule(_: torch.DispatchKeySet, current: Tensor, *others: Any) -> tuple[Tensor, Tensor, Tensor]:
+    def rule(_: torch.DispatchKeySet, current: Tensor, *others: Any) -> Any:
         with torch._C._ExcludeDispatchKeyGuard(torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, key))):
-            found: tuple[Tensor, Tensor, Tensor] = forward(current.to(torch.get_autocast_dtype(device)), *others)
-            return found
+            return forward(current.to(torch.get_autocast_dtype(device)), *others)
 
     return rule
 
 
-# ``register_autocast`` of the operator would cast every tensor: a beta of 0.99 would become 0.988 in bfloat16.
-_LIBRARY = torch.library.Library("spikeport", "FRAGMENT")  # the rules live as long as this name
+# ``register_autocast`` would cast every tensor: a beta of 0.99 would become 0.988 in bfloat16.
 for _device, _key in (("cpu", "AutocastCPU"), ("cuda", "AutocastCUDA")):
     _LIBRARY.impl("leaky", _autocast(_device, _key), _key, with_keyset=True)
