@@ -58,7 +58,7 @@ class Chain(nn.Module):
         require_steps("a chain", x)
         self._require_state(state)
         after: ChainState = {}
-        for name, layer in self.layers.named_children():
+        for name, layer in self._places():
             if has_state(layer):
                 x, after[name] = layer(x, None if state is None else state[name])
             else:
@@ -75,7 +75,7 @@ class Chain(nn.Module):
         found: ChainState = {}
         with _looking(self):
             x = _zeros(self, shape, device)
-            for name, layer in self.layers.named_children():
+            for name, layer in self._places():
                 if has_state(layer):
                     found[name] = layer.initial_state(tuple(x.shape[1:]), device=x.device, dtype=dtype)
                     x = layer(x)[0]
@@ -89,8 +89,12 @@ class Chain(nn.Module):
     def __getitem__(self, index: int) -> nn.Module:
         return self.layers[index]
 
+    def _places(self) -> list[tuple[str, nn.Module]]:
+        """Each layer with its place; unlike ``named_children``, one that stands in two places twice."""
+        return [(str(index), layer) for index, layer in enumerate(self.layers)]
+
     def _require_state(self, state: ChainState | None) -> None:
-        wanted = [name for name, layer in self.layers.named_children() if has_state(layer)]
+        wanted = [name for name, layer in self._places() if has_state(layer)]
         if state is not None and (not isinstance(state, Mapping) or sorted(state) != sorted(wanted)):
             got = sorted(state) if isinstance(state, Mapping) else type(state).__name__
             raise ShapeError(

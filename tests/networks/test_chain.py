@@ -1,5 +1,7 @@
 """A chain is its layers one after the other, at any split of time and batch; so are skips and feedback."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -133,3 +135,14 @@ def test_a_state_of_another_chain_or_batch_is_refused() -> None:
 def test_what_is_no_module_is_refused() -> None:
     with pytest.raises(RangeError, match=r"layer 1 of the chain .* wrap"):
         Chain(nn.Flatten(), torch.relu)
+
+
+def test_a_layer_that_stands_in_two_places_runs_in_both() -> None:
+    """Each place has a state of its own; the parameters are shared."""
+    shared, neuron = nn.Linear(3, 3), Leaky(beta=0.9)
+    x = torch.rand(6, 2, 3)
+    y, state = Chain(shared, neuron, shared, neuron)(x)
+    wanted, _ = Chain(shared, neuron, copy.deepcopy(shared), copy.deepcopy(neuron))(x)
+    assert torch.equal(y, wanted)
+    assert list(state) == ["1", "3"]
+    assert list(Chain(shared, neuron, shared, neuron).initial_state((2, 3))) == ["1", "3"]
