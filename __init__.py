@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # the same names for type checkers; a test compares them with
         WorkerCrashed,
         WorkerTimeout,
     )
+    from .conversion.from_snntorch import from_snntorch
     from .conversion.methods import Auto, Recipe, parse_method
     from .conversion.module_import import import_module
     from .conversion.onnx_import import import_onnx
@@ -55,6 +56,7 @@ __all__ = [
     "__version__",
     "convert_network",
     "evaluate_network",
+    "from_snntorch",
     "import_module",
     "import_onnx",
     "load_data",
@@ -84,6 +86,7 @@ _HOME = {  # public name -> the module that it comes from
     "WorkerTimeout": "_check",
     "convert_network": "evaluation.convert",
     "evaluate_network": "evaluation.evaluate",
+    "from_snntorch": "conversion.from_snntorch",
     "import_module": "conversion.module_import",
     "import_onnx": "conversion.onnx_import",
     "load_data": "data",
