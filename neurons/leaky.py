@@ -143,7 +143,8 @@ def lapicque(
 
 
 def _memory_order(x: Tensor) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
-    """Return views that put the channels last, and back, where ``x`` lies so in memory; else they move nothing."""
-    if x.ndim > 3 and not x.is_contiguous() and x.movedim(2, -1).is_contiguous():
+    """Return views that put the channels last, and back, where a step lies so in memory; else they move nothing."""
+    step = x[0]  # time may be a repetition of one step
+    if x.ndim > 3 and not step.is_contiguous() and step.movedim(1, -1).is_contiguous():
         return lambda y: y.movedim(2, -1), lambda y: y.movedim(-1, 2)
     return (lambda y: y), (lambda y: y)

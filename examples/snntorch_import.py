@@ -1,0 +1,83 @@
+"""A network trained in snnTorch by its own loop, and the same network here: ``python examples/snntorch_import.py``.
+
+784-128-10 on MNIST with ``--data mnist.npz``, 64-128-10 on scikit-learn's digits without; learned decays and
+thresholds, eight steps of the same image.  The imported network predicts the same, sample for sample, on images that
+neither has seen, and so does its graph, the form that other tools take.  Prints one JSON object.
+"""
+
+import argparse
+import json
+import warnings
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from spikeport import Engine, from_snntorch
+from spikeport.conversion.chain_import import import_chain
+from spikeport.data import Preprocessing, load_data
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # it warns of its own things
+    import snntorch as snn
+    from snntorch import functional, surrogate, utils
+
+STEPS = 8
+
+
+class Net(nn.Module):
+    """As snnTorch's tutorials write it: forward loops over time."""
+
+    def __init__(self, inputs: int) -> None:
+        super().__init__()
+        learned = {"learn_beta": True, "learn_threshold": True, "spike_grad": surrogate.fast_sigmoid(slope=10)}
+        self.flat, self.fc1, self.fc2 = nn.Flatten(), nn.Linear(inputs, 128), nn.Linear(128, 10)
+        self.lif1, self.lif2 = (snn.Leaky(torch.full((n,), 0.8), init_hidden=True, **learned) for n in (128, 10))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the spikes, (time, batch, 10)."""
+        utils.reset(self)
+        return torch.stack([self.lif2(self.fc2(self.lif1(self.fc1(self.flat(x))))) for _ in range(STEPS)])
+
+
+def load(data: Path | None, part: str, limit: int | None) -> tuple[Tensor, Tensor]:
+    """Return images and labels of a part, "train" or "test"."""
+    spec = f"{data}:x_{part},y_{part}" if data else "digits"
+    preprocessing = Preprocessing(1 / 255) if data else None  # the digits bring their own
+    found = load_data(spec, preprocessing, part="calibration" if part == "train" else "evaluation", limit=limit)
+    return torch.from_numpy(found.x), torch.from_numpy(found.y)
+
+
+def train(net: Net, x: Tensor, y: Tensor, epochs: int) -> Net:
+    """Train with snnTorch's loss of the firing rates."""
+    optimizer, loss_of = torch.optim.Adam(net.parameters(), lr=5e-3), functional.ce_rate_loss()
+    for rows in (rows for _ in range(epochs) for rows in torch.randperm(len(x)).split(64)):
+        optimizer.zero_grad()
+        loss_of(net(x[rows]), y[rows]).backward()
+        optimizer.step()
+    return net
+
+
+def main() -> None:
+    """Train there, run here, and compare."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, help="an .npz with x_train, y_train, x_test, y_test; without it digits")
+    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--limit", type=int, help="take the first so many images of each part")
+    given = parser.parse_args()
+    torch.manual_seed(0)
+    (x, y), (x_test, y_test) = (load(given.data, part, given.limit) for part in ("train", "test"))
+    net = train(Net(x[0].numel()), x, y, given.epochs)
+    chain = from_snntorch(net, example=x[:2])
+    engine = Engine(import_chain(chain, tuple(x.shape[1:])), max_steps=STEPS)
+    with torch.no_grad():
+        there, here = net(x_test), chain(x_test.expand(STEPS, *x_test.shape))[0]
+        counts, _ = engine.advance(x_test, engine.start(x_test), STEPS)
+    label = there.sum(0).argmax(1)
+    different = {name: int((c.argmax(1) != label).sum()) for name, c in (("chain", here.sum(0)), ("graph", counts[-1]))}
+    found = {"n": len(label), "accuracy": (label == y_test).float().mean().item(), "different_predictions": different}
+    print(json.dumps(found | {"different_spikes": int((here != there).sum())}))
+
+
+if __name__ == "__main__":
+    main()
