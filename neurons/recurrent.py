@@ -1,11 +1,13 @@
 """Leaky integrate-and-fire neurons that hear their own spikes a step later."""
 
-from typing import NamedTuple, Unpack
+from typing import NamedTuple, TypeVar, Unpack
 
 import torch
 from torch import Tensor, nn
 
 from .._check import ShapeError
+from .kernels.leaky_reference import Firing
+from .kernels.recurrent import Population, Start, recurrent
 from .layer import FiringOptions, SpikingLayer, decay_of
 
 __all__ = ["OneToOne", "RecurrentLeaky", "RecurrentLeakyState", "RecurrentSynaptic", "RecurrentSynapticState"]
@@ -49,7 +51,30 @@ def _heard(recurrent: nn.Module, spikes: Tensor, x: Tensor) -> Tensor:
     return heard.to(spikes.dtype)
 
 
-class RecurrentLeaky(SpikingLayer[RecurrentLeakyState]):
+StateOf = TypeVar("StateOf", bound=NamedTuple)
+
+
+class RecurrentLayer(SpikingLayer[StateOf]):
+    """What both recurrent layers share: a linear recurrence runs in one node of the graph, others in plain autograd."""
+
+    recurrent: nn.Module
+
+    def _fused(self, x: Tensor, membrane: Tensor) -> nn.Linear | None:
+        """The linear module, where ``kernels.recurrent`` can run it: one type throughout, and nothing watches it."""
+        module = self.recurrent
+        watched = torch.is_autocast_enabled(x.device.type) or getattr(module, "_forward_hooks", None)
+        if type(module) is not nn.Linear or x.ndim != 3 or watched or torch.compiler.is_compiling():
+            return None
+        if not x.dtype == membrane.dtype == module.weight.dtype or module.weight.shape != (x.shape[2],) * 2:
+            return None
+        kept = self.detach_reset or not (self.late_reset and self.reset == "zero")
+        return module if kept else None
+
+    def _firing(self) -> Firing:
+        return Firing(self.reset, self.test == ">", self.late_reset, self.detach_reset)
+
+
+class RecurrentLeaky(RecurrentLayer[RecurrentLeakyState]):
     """`Leaky` with its spikes fed back through a module, a step later.
 
     u = beta * v + x[t] + R(s[t - 1]);  s = [u >= threshold];  v = u - threshold * s, (1 - s) * u or u
@@ -91,6 +116,11 @@ class RecurrentLeaky(SpikingLayer[RecurrentLeakyState]):
         membrane, spike = self._begin(x, state)
         beta = self._unit("beta", x, membrane.dtype).clamp(0, 1)
         threshold = self._unit("threshold", x, membrane.dtype)
+        if module := self._fused(x, membrane):
+            population = Population(module.weight, module.bias, None, beta, threshold)
+            start = Start(None, membrane, spike)
+            fired, _, membrane = recurrent(x, start, population, self.surrogate, self._firing())
+            return fired, RecurrentLeakyState(membrane, fired[-1])
         spikes = []
         for step in x.to(membrane.dtype).unbind(0):
             u = beta * membrane + step + _heard(self.recurrent, spike, x)
@@ -99,7 +129,7 @@ class RecurrentLeaky(SpikingLayer[RecurrentLeakyState]):
         return torch.stack(spikes).to(x.dtype), RecurrentLeakyState(membrane, spike)
 
 
-class RecurrentSynaptic(SpikingLayer[RecurrentSynapticState]):
+class RecurrentSynaptic(RecurrentLayer[RecurrentSynapticState]):
     """`Synaptic` with its spikes fed back through a module, a step later.
 
     i = alpha * i + x[t] + R(s[t - 1]);  u = beta * v + i;  s = [u >= threshold];
@@ -151,6 +181,11 @@ class RecurrentSynaptic(SpikingLayer[RecurrentSynapticState]):
         current, membrane, spike = self._begin(x, state)
         alpha, beta = (self._unit(name, x, membrane.dtype).clamp(0, 1) for name in ("alpha", "beta"))
         threshold = self._unit("threshold", x, membrane.dtype)
+        if module := self._fused(x, membrane):
+            population = Population(module.weight, module.bias, alpha, beta, threshold)
+            start = Start(current, membrane, spike)
+            fired, last, membrane = recurrent(x, start, population, self.surrogate, self._firing())
+            return fired, RecurrentSynapticState(current if last is None else last, membrane, fired[-1])
         spikes = []
         for step in x.to(membrane.dtype).unbind(0):
             current = alpha * current + step + _heard(self.recurrent, spike, x)
