@@ -1,32 +1,27 @@
 """A network trained in snnTorch by its own loop, and the same network here: ``python examples/snntorch_import.py``.
 
-784-128-10 on MNIST with ``--data mnist.npz``, 64-128-10 on scikit-learn's digits without; learned decays and
-thresholds, eight steps of the same image.  The imported network predicts the same, sample for sample, on images that
-neither has seen, and so does its graph, the form that other tools take.  Prints one JSON object.
+784-128-10 on MNIST with ``--data mnist.npz``, 64-128-10 on digits without; eight steps of the same image.  What came
+in, and its graph, predict the same on images that they have not seen, sample for sample.  Prints one JSON object.
 """
 
 import argparse
 import json
-import warnings
 from pathlib import Path
 
+import snntorch as snn
 import torch
+from snntorch import functional, surrogate, utils
 from torch import Tensor, nn
 
 from spikeport import Engine, from_snntorch
 from spikeport.conversion.chain_import import import_chain
 from spikeport.data import Preprocessing, load_data
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # it warns of its own things
-    import snntorch as snn
-    from snntorch import functional, surrogate, utils
-
 STEPS = 8
 
 
 class Net(nn.Module):
-    """As snnTorch's tutorials write it: forward loops over time."""
+    """As snnTorch's tutorials write it: forward loops over time; decays and thresholds are learned."""
 
     def __init__(self, inputs: int) -> None:
         super().__init__()
@@ -42,18 +37,19 @@ class Net(nn.Module):
 
 def load(data: Path | None, part: str, limit: int | None) -> tuple[Tensor, Tensor]:
     """Return images and labels of a part, "train" or "test"."""
-    spec = f"{data}:x_{part},y_{part}" if data else "digits"
-    preprocessing = Preprocessing(1 / 255) if data else None  # the digits bring their own
-    found = load_data(spec, preprocessing, part="calibration" if part == "train" else "evaluation", limit=limit)
+    if data is None:
+        found = load_data("digits", part="calibration" if part == "train" else "evaluation", limit=limit)
+    else:
+        found = load_data(f"{data}:x_{part},y_{part}", Preprocessing(1 / 255), part="calibration", limit=limit)
     return torch.from_numpy(found.x), torch.from_numpy(found.y)
 
 
 def train(net: Net, x: Tensor, y: Tensor, epochs: int) -> Net:
     """Train with snnTorch's loss of the firing rates."""
-    optimizer, loss_of = torch.optim.Adam(net.parameters(), lr=5e-3), functional.ce_rate_loss()
+    optimizer = torch.optim.Adam(net.parameters(), lr=5e-3)
     for rows in (rows for _ in range(epochs) for rows in torch.randperm(len(x)).split(64)):
         optimizer.zero_grad()
-        loss_of(net(x[rows]), y[rows]).backward()
+        functional.ce_rate_loss()(net(x[rows]), y[rows]).backward()
         optimizer.step()
     return net
 
@@ -67,8 +63,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.manual_seed(0)
     (x, y), (x_test, y_test) = (load(given.data, part, given.limit) for part in ("train", "test"))
-    net = train(Net(x[0].numel()), x, y, given.epochs)
-    chain = from_snntorch(net, example=x[:2])
+    chain = from_snntorch(net := train(Net(x[0].numel()), x, y, given.epochs), example=x[:2])
     engine = Engine(import_chain(chain, tuple(x.shape[1:])), max_steps=STEPS)
     with torch.no_grad():
         there, here = net(x_test), chain(x_test.expand(STEPS, *x_test.shape))[0]
