@@ -104,7 +104,7 @@ def report(folder: Folder, as_json: options.Json = False) -> None:
 
 def evaluation_tables(result: Mapping[str, Any]) -> list[Any]:
     """What a person wants to see of an evaluation."""
-    early, oracle, n = result["early_exit"], result["oracle"], result["n"]
+    early, oracle, n, ann = result["early_exit"], result["oracle"], result["n"], result["ann_accuracy"]
     labels = "" if result["labels"] == "true" else " (agreement with the ANN: the data have no labels)"
     accuracy = result["accuracy_by_step"]
     fixed = early["smallest_fixed_steps_of_equal_accuracy"]
@@ -112,7 +112,7 @@ def evaluation_tables(result: Mapping[str, Any]) -> list[Any]:
     summary = rows(
         f"Evaluated on {result['data']}, {n} samples{labels}",
         [
-            ("ANN accuracy", percent(result["ann_accuracy"], result["ann_accuracy_ci95"], n)),
+            ("ANN accuracy", None if ann is None else percent(ann, result["ann_accuracy_ci95"], n)),
             (f"SNN accuracy, all {len(accuracy)} steps", percent(accuracy[-1], result["accuracy_ci95_by_step"][-1], n)),
             (f"SNN accuracy, {early['policy']}", percent(early["accuracy"], early["accuracy_ci95"], n)),
             ("mean steps to a decision", f"{early['mean_steps']:.2f} (95 % of samples within {early['p95_steps']:g})"),

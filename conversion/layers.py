@@ -26,8 +26,12 @@ class _Counts:
             self.net[name] = self.net.get(name, torch.zeros(())) + values.sum(0)
 
 
-def layer_rows(spiking: Graph, analog: Graph, x: np.ndarray, timesteps: int, *, chunk: int = 4) -> list[dict[str, Any]]:
+def layer_rows(
+    spiking: Graph, analog: Graph | None, x: np.ndarray, timesteps: int, *, chunk: int = 4
+) -> list[dict[str, Any]]:
     """One JSON row for each spiking layer, measured on x (n, *features) over ``timesteps`` steps.
+
+    analog: the network that it was converted from, or None, and then there is nothing for the rates to agree with.
 
     rate_correlation: Pearson, of analog activation against theta * spikes / T, over samples and units (None if either
     is constant).  rate_error: mean |difference| / mean |activation|.  dead: units without a spike on any sample.
@@ -36,7 +40,8 @@ def layer_rows(spiking: Graph, analog: Graph, x: np.ndarray, timesteps: int, *, 
     neurons = spiking.of_operator("neuron")
     block = torch.from_numpy(np.ascontiguousarray(x))
     activations: dict[str, Tensor] = {}
-    Engine(analog, max_steps=1).start(block, lambda name, values: activations.update({name: values[0]}))
+    if analog is not None:
+        Engine(analog, max_steps=1).start(block, lambda name, values: activations.update({name: values[0]}))
     engine = Engine(spiking, max_steps=timesteps, chunk=chunk)
     meter, counts = ActivityMeter(spiking), _Counts({node.name for node in neurons})
     state = engine.start(block)
@@ -50,8 +55,8 @@ def layer_rows(spiking: Graph, analog: Graph, x: np.ndarray, timesteps: int, *, 
     multiplies = _multiplies_before(spiking)
     return [
         {
-            **_described(node, analog.by_name[node.name], spiking),
-            **_agreement(node, activations[node.name], counts.net[node.name] / timesteps),
+            **_described(node, None if analog is None else analog.by_name[node.name], spiking),
+            **_agreement(node, activations.get(node.name), counts.net[node.name] / timesteps),
             "spikes_per_sample": float(meter.spikes[node.name].sum(0).mean()),
             "accumulates_per_sample": float(meter.accumulates[node.name].sum(0).mean()),
             "multiply_accumulates_per_sample": multiplies.get(node.name, 0),
@@ -60,19 +65,26 @@ def layer_rows(spiking: Graph, analog: Graph, x: np.ndarray, timesteps: int, *, 
     ]
 
 
-def _described(node: Node, source: Node, graph: Graph) -> dict[str, Any]:
-    cut = source.attributes["maximum"]
+def _described(node: Node, source: Node | None, graph: Graph) -> dict[str, Any]:
+    cut = source and source.attributes["maximum"]
     theta = node.arrays["threshold"]
+    relu = "ReLU" if cut is None else f"ReLU cut at {cut:g}"
     return {
         "name": node.name,
-        "source": "ReLU" if cut is None else f"ReLU cut at {cut:g}",
+        "source": "trained with spikes" if source is None else relu,
         "became": f"{node.attributes['code']} integrate-and-fire, {theta.size} threshold{'s' * (theta.size > 1)}",
         "neurons": int(np.prod(graph.shapes[node.name])),
         "threshold": {"min": float(theta.min()), "mean": float(theta.mean()), "max": float(theta.max())},
     }
 
 
-def _agreement(node: Node, a: Tensor, spikes_per_step: Tensor) -> dict[str, Any]:
+def _agreement(node: Node, a: Tensor | None, spikes_per_step: Tensor) -> dict[str, Any]:
+    shares = {
+        "dead_fraction": float((spikes_per_step == 0).all(0).float().mean()),
+        "saturated_fraction": float((spikes_per_step >= SATURATED).float().mean()),
+    }
+    if a is None:
+        return {"rate_correlation": None, "rate_error": None, **shares}
     theta = torch.tensor(node.arrays["threshold"])
     rate = spikes_per_step * theta.reshape(-1, *([1] * (a.ndim - 2)))
     pair = torch.stack([a.flatten(), rate.flatten()]).double()
@@ -80,8 +92,7 @@ def _agreement(node: Node, a: Tensor, spikes_per_step: Tensor) -> dict[str, Any]
     return {
         "rate_correlation": None if constant else float(torch.corrcoef(pair)[0, 1]),
         "rate_error": float((pair[0] - pair[1]).abs().mean() / pair[0].abs().mean().clamp(min=1e-12)),
-        "dead_fraction": float((spikes_per_step == 0).all(0).float().mean()),
-        "saturated_fraction": float((spikes_per_step >= SATURATED).float().mean()),
+        **shares,
     }
 
 

@@ -49,10 +49,13 @@ class ExitData:
 
 @dataclass(frozen=True)
 class Converted:
-    """A spiking network, the analog one it comes from, the held-out outputs, and the report as JSON."""
+    """A spiking network, the analog one it comes from, the held-out outputs, and the report as JSON.
+
+    analog: None for a network that was trained with spikes and comes from no other.
+    """
 
     spiking: Graph
-    analog: Graph
+    analog: Graph | None
     exit: ExitData
     report: dict[str, Any]
 
@@ -185,17 +188,25 @@ def require_labels(name: str, labels: np.ndarray, classes: int) -> None:
         )
 
 
-def accuracy_rows(outputs: Tensor, labels: np.ndarray, ann_labels: np.ndarray) -> dict[str, Any]:
-    """Accuracy by step with 95 % intervals, that of the analog network, and the steps needed to come within points."""
+def accuracy_rows(outputs: Tensor, labels: np.ndarray, ann_labels: np.ndarray | None) -> dict[str, Any]:
+    """Accuracy by step with 95 % intervals, that of the analog network, and the steps needed to come within points.
+
+    ann_labels: None where there is no analog network.
+    """
     predicted = outputs.argmax(-1)
     right = (predicted == torch.from_numpy(labels)).double().mean(1).tolist()
-    ann = float((ann_labels == labels).mean())
-    return {
+    own = {
         "n": len(labels),
-        "ann_accuracy": ann,
-        "ann_accuracy_ci95": list(accuracy_interval(ann, len(labels))),
         "accuracy_by_step": right,
         "accuracy_ci95_by_step": [list(accuracy_interval(value, len(labels))) for value in right],
+    }
+    if ann_labels is None:
+        return {**own, "ann_accuracy": None}
+    ann = float((ann_labels == labels).mean())
+    return {
+        **own,
+        "ann_accuracy": ann,
+        "ann_accuracy_ci95": list(accuracy_interval(ann, len(labels))),
         "ann_difference_by_step": _differences(predicted, labels, ann_labels),
         "steps_within": {
             f"{points:g}" if points % 1 else f"{points:.1f}": steps_within(ann, right, points) for points in POINTS

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .._check import RangeError
+from .._check import RangeError, SpikeportError
 from ..conversion.source import analog_output
 from ..data import Dataset, refuse_shared
 from ..inference import (
@@ -46,7 +46,7 @@ def calibrated_rule(exit_data: ExitData, *, max_loss: float = 0.001) -> DynamicC
 
 def evaluate_network(  # noqa: PLR0913 - four parts and five options
     spiking: Graph,
-    analog: Graph,
+    analog: Graph | None,
     exit_data: ExitData,
     data: Dataset,
     *,
@@ -59,8 +59,9 @@ def evaluate_network(  # noqa: PLR0913 - four parts and five options
     """Run every sample for all T steps, then with early exit, and compare; the JSON of ``spikeport evaluate``.
 
     policy: None for dynamic confidence, calibrated on ``exit_data`` and never on ``data``; or FixedSteps(T).
-    Without labels, agreement with the analog network is measured and the result says so.
-    Raises RangeError if a sample of ``data`` is one of the calibration's.
+    Without labels, agreement with the analog network is measured and the result says so.  analog: None for a network
+    that was trained with spikes; it needs labels.
+    Raises RangeError if a sample of ``data`` is one of the calibration's, SpikeportError where labels are needed.
     """
     tell = progress or (lambda stage, done: None)
     refuse_shared(data.hashes, exit_data.calibration_hashes)
@@ -68,8 +69,10 @@ def evaluate_network(  # noqa: PLR0913 - four parts and five options
     if policy is not None and policy.steps > steps:
         raise RangeError(f"fixed:{policy.steps} asks for more steps than the {steps} of the conversion")
     tell("run the analog network", 0.0)
-    ann_labels = analog_output(analog, data.x).argmax(1)
+    ann_labels = None if analog is None else analog_output(analog, data.x).argmax(1)
     labels = ann_labels if data.y is None else data.y
+    if labels is None:
+        raise SpikeportError(f"{data.name} has no labels, and this network no analog one to agree with; add labels")
     require_labels("the labels", labels, exit_data.outputs.shape[2])
     activity = measured(spiking, data.x, steps, lambda done: tell("run all steps", done))
     truth = torch.from_numpy(labels)

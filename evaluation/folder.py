@@ -34,6 +34,7 @@ NETWORK, ANN, EXIT, REPORT, PAGE = (
 )
 FILES = (NETWORK, ANN, EXIT, REPORT, PAGE)
 HASHED = (NETWORK, ANN, EXIT)  # report.json holds their sha256, and one over itself
+NEEDED = (NETWORK, EXIT)  # a network that was trained with spikes comes from no other
 PARTIAL = re.compile(r".*\.partial-[0-9a-f]{16}")
 _MAX_REPORT_BYTES = 1 << 26
 
@@ -45,7 +46,7 @@ class Conversion:
     """What a conversion folder holds.  report: ``convert``, and ``evaluate`` once it has been evaluated."""
 
     spiking: Graph
-    analog: Graph
+    analog: Graph | None
     exit: ExitData
     report: Mapping[str, Any]
 
@@ -109,9 +110,11 @@ def write_folder(
     require_free(path, overwrite=overwrite)
     with _errors_of_the_disk(path), _partial(path) as partial:
         save_graph(converted.spiking, partial / NETWORK)
-        save_graph(converted.analog, partial / ANN)
+        if converted.analog is not None:
+            save_graph(converted.analog, partial / ANN)
         _write(partial / EXIT, lambda file: write_exit(converted.exit, file))
-        files = {name: hashlib.sha256((partial / name).read_bytes()).hexdigest() for name in HASHED}
+        written = HASHED if converted.analog is not None else NEEDED
+        files = {name: hashlib.sha256((partial / name).read_bytes()).hexdigest() for name in written}
         report: dict[str, Any] = {"spikeport": __version__, "convert": {**converted.report, "files": files}}
         if evaluation is not None:
             report["evaluate"] = dict(evaluation)
@@ -138,11 +141,11 @@ def read_folder(path: str | Path) -> Conversion:
     _require_conversion(path)
     report = read_report(path)
     files = report["convert"].get("files")
-    if not isinstance(files, dict) or set(files) != set(HASHED):
+    if not isinstance(files, dict) or set(files) not in (set(HASHED), set(NEEDED)):
         raise CorruptFileError(
             f"{path / REPORT} does not name the files of the conversion; run spikeport convert again."
         )
-    for name in HASHED:
+    for name in files:
         try:
             found = hashlib.sha256((path / name).read_bytes()).hexdigest()
         except OSError as error:
@@ -152,9 +155,9 @@ def read_folder(path: str | Path) -> Conversion:
                 f"{path / name} is not the file that the conversion wrote (its sha256 differs from the report's): "
                 f"it was damaged or replaced; run spikeport convert again."
             )
-    spiking, analog = load_graph(path / NETWORK), load_graph(path / ANN)
+    spiking, analog = load_graph(path / NETWORK), load_graph(path / ANN) if ANN in files else None
     exit_data = read_exit(path / EXIT, spiking.shapes[spiking.output.name][0])
-    if spiking.shapes[spiking.input.name] != analog.shapes[analog.input.name]:
+    if analog is not None and spiking.shapes[spiking.input.name] != analog.shapes[analog.input.name]:
         raise CorruptFileError(f"the two networks in {path} take different inputs; run spikeport convert again.")
     return Conversion(spiking, analog, exit_data, report)
 
@@ -192,8 +195,8 @@ def _require_conversion(path: Path) -> None:
         raise SpikeportError(f"{path} is an unfinished folder that a killed run left; remove it and convert again.")
     if not path.is_dir():
         raise SpikeportError(f"{path} is no folder; give the one that spikeport convert wrote (-o).")
-    if missing := [name for name in (*HASHED, REPORT) if not (path / name).is_file()]:
-        kind = CorruptFileError if len(missing) < len(HASHED) + 1 else SpikeportError
+    if missing := [name for name in (*NEEDED, REPORT) if not (path / name).is_file()]:
+        kind = CorruptFileError if any((path / name).is_file() for name in (*HASHED, REPORT)) else SpikeportError
         raise kind(f"{path} holds no whole conversion ({', '.join(missing)} missing); run spikeport convert again.")
 
 

@@ -13,16 +13,14 @@ def lead(convert: Part, evaluate: Part) -> str:
     """Return the result as a sentence or two."""
     leaving, measure = evaluate["early_exit"], measure_of(evaluate)
     if not evaluate:
+        made = f"Converted by {name(convert['method'].text())}" if convert["ann_accuracy"] else "Trained with spikes"
         return (
-            f"Converted by {name(convert['method'].text())} and measured on {num(convert['n'], steps)} samples "
-            f"that no method saw. The ANN reaches {num(convert['ann_accuracy'], percent)}, "
-            f"the spiking network {num(_last(convert['accuracy_by_step']), percent)} "
+            f"{made} and measured on {num(convert['n'], steps)} samples that no method saw. {_reached(convert)} "
             f"after {num(convert['timesteps'], steps)} time steps."
         )
     fixed = (
-        f"On {num(evaluate['n'], steps)} samples of {name(evaluate['data'].text())}, the ANN reaches "
-        f"{num(evaluate['ann_accuracy'], percent)} and the spiking network "
-        f"{num(_last(evaluate['accuracy_by_step']), percent)} after {num(evaluate['timesteps'], steps)} time steps."
+        f"On {num(evaluate['n'], steps)} samples of {name(evaluate['data'].text())}: {_reached(evaluate)} "
+        f"after {num(evaluate['timesteps'], steps)} time steps."
     )
     if evaluate["labels"].text() == "ann":
         fixed = (
@@ -36,6 +34,18 @@ def lead(convert: Part, evaluate: Part) -> str:
         f"{fixed} With {name(_rule(leaving))} it needs {num(leaving['mean_steps'], steps)} on average, "
         f"at {num(leaving['accuracy'], percent)} {measure}."
     )
+
+
+def _reached(part: Part) -> str:
+    """What the two networks reach, or the one that there is."""
+    spiking = num(_last(part["accuracy_by_step"]), percent)
+    if not part["ann_accuracy"]:
+        return f"The spiking network reaches {spiking}"
+    return f"The ANN reaches {num(part['ann_accuracy'], percent)}, the spiking network {spiking}"
+
+
+def _beside(part: Part) -> str:
+    return f" · ANN {num(part['ann_accuracy'], percent)}" if part["ann_accuracy"] else ""
 
 
 def cards(convert: Part, evaluate: Part) -> str:
@@ -56,7 +66,7 @@ def _exit_cards(evaluate: Part) -> list[str]:
             f"{opening(measure_of(evaluate))}, {_rule(leaving)}",
             num(leaving["accuracy"], percent),
             interval(leaving["accuracy_ci95"], percent),
-            f"n = {num(evaluate['n'], steps)} · ANN {num(evaluate['ann_accuracy'], percent)}",
+            f"n = {num(evaluate['n'], steps)}{_beside(evaluate)}",
         ),
         _card(
             "Mean time steps",
@@ -95,9 +105,8 @@ def _exit_cards(evaluate: Part) -> list[str]:
 def _fixed_cards(evaluate: Part) -> list[str]:
     t, n = num(evaluate["timesteps"], steps), num(evaluate["n"], steps)
     accuracy = num(_last(evaluate["accuracy_by_step"]), percent)
-    ann = f"ANN {num(evaluate['ann_accuracy'], percent)}"
     return [
-        _card(f"{opening(measure_of(evaluate))}, fixed T", accuracy, f"T = {t}", f"n = {n} · {ann}"),
+        _card(f"{opening(measure_of(evaluate))}, fixed T", accuracy, f"T = {t}", f"n = {n}{_beside(evaluate)}"),
         _card("Accumulates per sample", num(_last(evaluate["synaptic_operations_by_step"]), count), f"T = {t}", ""),
         _card("Spikes per sample", num(_last(evaluate["spikes_per_sample_by_step"]), count), f"T = {t}", ""),
     ]
@@ -112,8 +121,9 @@ def _conversion_cards(convert: Part) -> list[str]:
             interval(_last(convert["accuracy_ci95_by_step"]), percent),
             f"T = {num(convert['timesteps'], steps)}, {n}",
         ),
-        _card("Accuracy of the ANN", num(convert["ann_accuracy"], percent), "before conversion", n),
     ]
+    if convert["ann_accuracy"]:
+        made.append(_card("Accuracy of the ANN", num(convert["ann_accuracy"], percent), "before conversion", n))
     for loss, needed in convert["steps_within"].named():
         shown = f"T = {num(needed, steps)}" if needed else num(needed, steps)
         reached = "time steps are enough" if needed else "not reached in this run"

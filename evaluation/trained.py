@@ -1,0 +1,80 @@
+"""A network that was trained with spikes, made ready for the same command: evaluate, exit early, report."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from .._check import RangeError, SpikeportError
+from ..conversion.chain_import import import_chain
+from ..conversion.layers import layer_rows
+from ..conversion.module_import import state_sha256
+from ..data import Dataset
+from ..networks.graph import Graph
+from ..networks.outputs import outputs_over_time
+from .convert import LAYER_SAMPLES, Converted, ExitData, accuracy_rows, require_labels
+
+__all__ = ["trained_network"]
+
+
+def trained_network(
+    network: nn.Module,
+    held_out: Dataset,
+    *,
+    timesteps: int,
+    trained_on: np.ndarray,
+    seed: int = 0,
+    about: Mapping[str, Any] | None = None,
+) -> Converted:
+    """Return what ``write_folder`` writes for a network (see ``import_chain``) that sees the same sample at every step.
+
+    held_out: labelled samples that trained no weight; they calibrate when to stop, and are never evaluated on.
+    trained_on: (n,) hashes of the samples that it was trained on, which are refused in an evaluation too.
+    about: what the report should say besides, such as the model's name.
+    Raises UnsupportedError for layers that no Graph holds, SpikeportError without labels, RangeError for bad ones.
+    """
+    if not 1 <= timesteps <= 4096:
+        raise RangeError(f"timesteps is {timesteps}; choose 1 to 4096")
+    if held_out.y is None:
+        raise SpikeportError(f"{held_out.name} has no labels; the time to stop is calibrated on labelled samples")
+    graph = import_chain(network, held_out.x.shape[1:])
+    classes = graph.shapes[graph.output.name][0]
+    require_labels("the held-out labels", held_out.y, classes)
+    information = {
+        "preprocessing": held_out.preprocessing.to_json(),
+        "seed": seed,
+        "source": {"name": type(network).__name__, "sha256": state_sha256(network)},
+        "conversion": {"method": "trained with spikes", "timesteps": timesteps, "spikes": "binary"},
+    }
+    graph = Graph.of(graph.nodes, {**graph.information, **information})
+    outputs = outputs_over_time(graph, held_out.x, timesteps)
+    exit_data = ExitData(
+        outputs.numpy(),
+        held_out.y.astype(np.int64),
+        outputs[-1].argmax(1).numpy(),
+        held_out.hashes,
+        np.unique(np.concatenate([trained_on, held_out.hashes])),
+    )
+    report = {
+        "model": type(network).__name__,
+        "source_sha256": state_sha256(network),
+        "method": "trained with spikes",
+        "method_reason": "surrogate gradients; there is no analog network to convert",
+        "candidates": [],
+        "spikes": "binary",
+        "readout_ramp": 0,
+        "timesteps": timesteps,
+        "seed": seed,
+        "n_fit": len(trained_on),
+        "n_choose": 0,
+        "n_exit": len(held_out.x),
+        "labels": "true",
+        "unsupported": [],
+        "notes": [],
+        "ann_output_max_error": None,
+        **accuracy_rows(outputs, held_out.y, None),
+        "layers": layer_rows(graph, None, held_out.x[:LAYER_SAMPLES], timesteps),
+        **(about or {}),
+    }
+    return Converted(graph, None, exit_data, report)
