@@ -1,0 +1,74 @@
+"""A spiking network on the events of N-MNIST, cross-validated: ``python examples/nmnist.py --data nmnist.npz``.
+
+The recordings of an event camera are counted in frames.  Each fold is measured by a network that has not seen it; of
+the others a tenth chooses the epoch.  Prints one JSON object.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from spikeport.data import Sequence, Shift, folds, load_events, split_validation
+from spikeport.inference import accuracy_interval
+from spikeport.networks.chain import Chain
+from spikeport.neurons import Leaky, LeakyIntegrator
+from spikeport.training.losses import RateCrossEntropy
+from spikeport.training.processes import measure, train
+from spikeport.training.settings import OptimizerSettings, TrainingSettings
+from spikeport.training.step import Samples, Task
+
+STEPS = 10
+
+
+def neurons() -> Leaky:
+    """Leaky neurons whose decay is learned."""
+    return Leaky(beta=0.8, learn_beta=True, detach_reset=True)
+
+
+def network() -> Chain:
+    """Return 2 × 17 × 17 → 24 maps → 48 maps → 10 classes."""
+    return Chain(
+        *(nn.Conv2d(2, 24, 3, padding=1, bias=False), nn.BatchNorm2d(24), nn.MaxPool2d(2), neurons()),
+        *(nn.Conv2d(24, 48, 3, padding=1, bias=False), nn.BatchNorm2d(48), nn.MaxPool2d(2), neurons()),
+        *(nn.Flatten(), nn.Dropout(0.3), nn.Linear(48 * 4 * 4, 10), LeakyIntegrator(beta=1.0, gain=1 / STEPS)),
+    )
+
+
+def main() -> None:
+    """Train one network a fold, and add up what they decide."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="the .npz with x, y, p, t, offsets and label")
+    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--limit", type=int, help="take the first so many recordings")
+    parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    began = time.perf_counter()
+    events = load_events(given.data, limit=given.limit)
+    samples = Samples(torch.from_numpy(events.frames(STEPS, pool=2)), torch.from_numpy(events.labels))
+    fold, right, rates = folds(events.labels, given.folds, given.seed), [], []
+    for held_out in range(given.folds):
+        torch.manual_seed(given.seed + held_out)
+        rest = np.flatnonzero(fold != held_out)
+        fit, validation = (
+            samples.take(torch.from_numpy(rest[part]))
+            for part in split_validation(events.labels[rest], 0.1, given.seed)
+        )
+        task = Task(network(), fit, validation, Sequence(), RateCrossEntropy(label_smoothing=0.05), augment=Shift(2))
+        settings = TrainingSettings(epochs=given.epochs, batch_size=32, seed=given.seed, tensorboard=False)
+        train(task, settings, OptimizerSettings(learning_rate=4e-3, weight_decay=0.02))
+        measured = measure(task, samples.take(torch.from_numpy(np.flatnonzero(fold == held_out))), settings)
+        right.append(round(measured["accuracy"] * measured["n"]))
+        rates.append(measured["rates"])
+    accuracy, n = sum(right) / len(events), len(events)
+    found = {"accuracy": accuracy, "ci95": list(accuracy_interval(accuracy, n)), "n": n, "folds": given.folds}
+    print(json.dumps(found | {"seed": given.seed, "seconds": round(time.perf_counter() - began, 1), "rates": rates[0]}))
+
+
+if __name__ == "__main__":
+    main()
