@@ -27,6 +27,7 @@ KINDS = [
     for reset in ("subtract", "zero", "none")
     for delay in ((True,) if kind in LATE_ONLY or kind == "RSynaptic" else (True, False))
 ]
+PROMPT = [("subtract", True), ("subtract", False), ("zero", False)]
 
 
 def snn() -> Any:
@@ -114,12 +115,15 @@ def test_every_neuron_spikes_alike(kind: str, reset: str, delay: bool) -> None:
     assert torch.equal(from_snntorch(net)(x)[0], wanted), "the linear layers tell how many axes the features have"
 
 
-@pytest.mark.parametrize(("reset", "delay"), [("subtract", True), ("subtract", False), ("zero", False)])
-@pytest.mark.parametrize("kind", ["Leaky", "Synaptic", "RLeaky", "Lapicque"])
-def test_gradients_are_alike(kind: str, reset: str, delay: bool) -> None:
-    if kind == "Lapicque" and not delay:
-        kind = "Leaky"
-    grad = snn().surrogate.fast_sigmoid(slope=5)
+@pytest.mark.parametrize("surrogate", ["fast_sigmoid", "spike_rate_escape"])
+@pytest.mark.parametrize(
+    ("kind", "reset", "delay"),
+    [(kind, *timing) for kind in ("Leaky", "Synaptic", "RLeaky") for timing in PROMPT]
+    + [(kind, "subtract", True) for kind in ("Lapicque", "RSynaptic", "RLeaky one to one")],
+)
+def test_gradients_are_alike(kind: str, reset: str, delay: bool, surrogate: str) -> None:
+    """One surrogate that we have, and one that is differentiated as it is."""
+    grad = getattr(snn().surrogate, surrogate)(slope=5)
     net = dense(kind, reset_mechanism=reset, reset_delay=delay, spike_grad=grad)
     chain = from_snntorch(net)
     x = torch.rand(30, BATCH, INPUTS)
