@@ -50,7 +50,7 @@ class HistoryLayer(Layer[DelayState]):
         """Return (longest + time, batch, *features), the history before the input, and the new state."""
         (history,) = self._begin(x, state)
         whole = torch.cat([history.to(x.dtype).movedim(1, 0), x]) if self.longest else x
-        return whole, DelayState(whole[len(x) :].movedim(0, 1).contiguous())
+        return whole, DelayState(whole[x.shape[0] :].movedim(0, 1).contiguous())  # len(x) would fix an exported length
 
 
 def whole_delays(delays: int | Sequence[int] | Tensor, longest: int | None) -> tuple[Tensor, int]:
@@ -89,24 +89,32 @@ class Delay(HistoryLayer):
         """Return the delayed input like ``x`` (time, batch, *features) and the state after the last step."""
         whole, state = self._with_history(x, state)
         delays = self._flat("delays", x, torch.int64).reshape(-1)
-        groups, member = delays.unique(return_inverse=True)
         whole = flat_features(whole, 1)
-        starts = [self.longest - int(delay) for delay in groups.tolist()]
-        if len(groups) == 1:
-            y = whole[starts[0] : starts[0] + len(x)]
-        else:  # the channels of one delay are a slice of time: few copies, no index a value
-            parts = [whole[start : start + len(x), :, member == k] for k, start in enumerate(starts)]
-            y = torch.cat(parts, 2)[:, :, member.argsort(stable=True).argsort()]
-        return y.reshape(x.shape), state
+        shift = _shift_traced if torch.compiler.is_compiling() else _shift
+        return shift(whole, self.longest - delays, x.shape[0]).reshape(x.shape), state
 
 
-def delayed_linear(whole: Tensor, kernel: Tensor, bias: Tensor | None, steps: int) -> Tensor:
-    """Return y[t, n, o] = bias[o] + sum over d, i of kernel[o, i, d] * whole[t + longest - d, n, i], t < steps.
+def _shift(whole: Tensor, starts: Tensor, steps: int) -> Tensor:
+    """Return y[t, n, c] = whole[starts[c] + t, n, c] for ``steps`` steps: a slice of time for each delay there is."""
+    groups, member = starts.unique(return_inverse=True)
+    if len(groups) == 1:
+        return whole[int(groups) : int(groups) + steps]
+    parts = [whole[start : start + steps, :, member == k] for k, start in enumerate(groups.tolist())]
+    return torch.cat(parts, 2)[:, :, member.argsort(stable=True).argsort()]
+
+
+def _shift_traced(whole: Tensor, starts: Tensor, steps: int) -> Tensor:
+    """As ``_shift`` by an index for each value: slower, but the delays may be unknown where a graph is traced."""
+    times = torch.arange(steps, device=whole.device).reshape(-1, 1, 1) + starts
+    return whole.gather(0, times.expand(steps, *whole.shape[1:]))
+
+
+def delayed_linear(whole: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
+    """Return y[t, n, o] = bias[o] + sum over d, i of kernel[o, i, d] * whole[t + longest - d, n, i].
 
     whole: (longest + steps, batch, inputs); kernel: (outputs, inputs, longest + 1), the weight at each delay.
     """
-    y = functional.conv1d(whole.permute(1, 2, 0), kernel.flip(2).to(whole.dtype), bias)
-    return y[:, :, :steps].permute(2, 0, 1)
+    return functional.conv1d(whole.permute(1, 2, 0), kernel.flip(2).to(whole.dtype), bias).permute(2, 0, 1)
 
 
 class SynapticHistoryLayer(HistoryLayer):
@@ -156,7 +164,7 @@ class DelayedLinear(SynapticHistoryLayer):
         """Return (time, batch, outputs) for ``x`` (time, batch, inputs), and the state after the last step."""
         whole, state = self._with_history(x, state)
         taps = functional.one_hot(self.delays, self.longest + 1).to(self.weight.dtype)
-        return delayed_linear(whole, self.weight.unsqueeze(2) * taps, self.bias, len(x)), state
+        return delayed_linear(whole, self.weight.unsqueeze(2) * taps, self.bias), state
 
     def synapses(self) -> Synapses:
         """Return every synapse whose weight is not 0, for simulators that want lists."""

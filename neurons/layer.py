@@ -47,7 +47,7 @@ def require_sequence(name: str, x: Tensor) -> None:
 
 def fits(shape: Sequence[int], wanted: Sequence[int]) -> bool:
     """Whether a tensor of this shape can be seen as one of the wanted shape, without more axes."""
-    return len(shape) == len(wanted) and all(n in (1, m) for n, m in zip(shape, wanted, strict=True))
+    return len(shape) == len(wanted) and all(n == 1 or n == m for n, m in zip(shape, wanted, strict=True))
 
 
 class Layer(nn.Module, Generic[State]):

@@ -146,7 +146,7 @@ class LearnableDelays(SynapticHistoryLayer):
         """Return (time, batch, outputs) for ``x`` (time, batch, inputs), and the state after the last step."""
         whole, state = self._with_history(x, state)
         taps = self.window.taps(self._held_delay(), self.width, self.longest)
-        return delayed_linear(whole, self.weight.unsqueeze(2) * taps, self.bias, len(x)), state
+        return delayed_linear(whole, self.weight.unsqueeze(2) * taps, self.bias), state
 
     def freeze(self) -> DelayedLinear:
         """Return the layer with each delay rounded to the nearest step; it takes this layer's state.

@@ -62,8 +62,10 @@ class RecurrentLayer(SpikingLayer[StateOf]):
     def _fused(self, x: Tensor, membrane: Tensor) -> nn.Linear | None:
         """The linear module, where ``kernels.recurrent`` can run it: one type throughout, and nothing watches it."""
         module = self.recurrent
+        if torch.compiler.is_compiling():
+            return None
         watched = torch.is_autocast_enabled(x.device.type) or getattr(module, "_forward_hooks", None)
-        if type(module) is not nn.Linear or x.ndim != 3 or watched or torch.compiler.is_compiling():
+        if type(module) is not nn.Linear or x.ndim != 3 or watched:
             return None
         if not x.dtype == membrane.dtype == module.weight.dtype or module.weight.shape != (x.shape[2],) * 2:
             return None

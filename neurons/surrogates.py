@@ -94,6 +94,9 @@ class Surrogate:
         >>> Atan().spike(torch.tensor([-0.5, 0.0, 0.5])).tolist()
         [0.0, 1.0, 1.0]
         """
+        if torch.compiler.is_compiling():  # the tracer stumbles over the function; this has its value and its gradient
+            slope = self.derivative(u.detach()) * u
+            return (u > 0 if strict else u >= 0).to(u.dtype) + (slope - slope.detach())
         spikes: Tensor = _Spike.apply(u, self, strict)  # type: ignore[no-untyped-call]
         return spikes
 
