@@ -6,7 +6,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["ONE", "ZERO", "Floats", "copy", "derivative", "fill", "part"]
+__all__ = ["ONE", "ZERO", "Floats", "derivative", "part"]
 
 ZERO, ONE = np.float32(0), np.float32(1)
 
@@ -16,20 +16,6 @@ Floats = npt.NDArray[Any]  # float32, or uint16 for bfloat16
 # that it takes to compile.
 _OPTIONS: Any = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 part = numba.njit(error_model="numpy", **_OPTIONS)
-
-
-@part
-def fill(into: Floats, value: np.float32) -> None:
-    """As into[:] = value, and ``copy`` likewise: a slice on the left would take as long to compile as all the rest."""
-    for f in range(len(into)):
-        into[f] = value
-
-
-@part
-def copy(values: Floats, into: Floats) -> None:
-    """As into[:] = values; see ``fill``."""
-    for f in range(len(into)):
-        into[f] = values[f]
 
 
 @part
@@ -54,33 +40,26 @@ def _exponential(y: Floats, bits: Floats, p: Floats) -> None:
 
 
 @part
-def derivative(  # noqa: C901 - one branch a formula
-    d: Floats, formula: int, height: np.float32, sharpness: np.float32, bits: Floats, p: Floats
-) -> None:
+def derivative(d: Floats, formula: int, height: np.float32, sharpness: np.float32, bits: Floats, p: Floats) -> None:
     """p = the surrogate's derivative at d; the formulas are numbered by ``Surrogate.kernel_id``."""
+    for f in range(len(p)):
+        p[f] = sharpness * abs(d[f])
     if formula == 0:  # arctangent
         for f in range(len(p)):
-            y = sharpness * d[f]
-            p[f] = height / (ONE + y * y)
+            p[f] = height / (ONE + p[f] * p[f])
     elif formula == 1:  # fast sigmoid, SuperSpike
         for f in range(len(p)):
-            y = ONE + sharpness * abs(d[f])
-            p[f] = height / (y * y)
-    elif formula == 2:  # sigmoid
-        for f in range(len(p)):
-            p[f] = sharpness * abs(d[f])
-        _exponential(p, bits, p)
-        for f in range(len(p)):
-            y = ONE + p[f]
-            p[f] = height * p[f] / (y * y)
+            p[f] = height / ((ONE + p[f]) * (ONE + p[f]))
     elif formula == 3:  # triangle
         for f in range(len(p)):
-            p[f] = height * max(ZERO, ONE - sharpness * abs(d[f]))
-    elif formula == 4:  # Gaussian
+            p[f] = height * max(ZERO, ONE - p[f])
+    elif formula == 5:  # straight through
         for f in range(len(p)):
-            p[f] = sharpness * d[f] * d[f]
+            p[f] = height
+    else:  # sigmoid, Gaussian
+        share = ONE if formula == 2 else ZERO
+        for f in range(len(p)):
+            p[f] *= ONE if formula == 2 else abs(d[f])
         _exponential(p, bits, p)
         for f in range(len(p)):
-            p[f] *= height
-    else:  # straight through
-        fill(p, height)
+            p[f] = height * p[f] / ((ONE + share * p[f]) * (ONE + share * p[f]))

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from . import dispatch
 from .formulas_cpu import Floats
-from .leaky_cpu import Factors, leaky_backward, leaky_forward
+from .leaky_cpu import leaky_backward, leaky_forward
 from .leaky_reference import Firing
 from .leaky_steps import Formula
 
@@ -20,10 +20,10 @@ def forward_numba(
     wide = current.float() if current.dtype == torch.float16 else current
     spikes = torch.empty_like(wide, memory_format=torch.contiguous_format)
     after = torch.empty_like(membrane, memory_format=torch.contiguous_format)
-    kept = saved if saved.ndim == current.ndim else saved.new_empty(0, *current.shape[1:])
-    state = (membrane, after, beta.reshape(-1), threshold.reshape(-1))
+    state = (membrane, after, *_each(beta, threshold, current.shape[2]))
+    plan = _factors(firing)
     with dispatch.numba_threads():
-        leaky_forward(_array(wide), *map(_array, state), _factors(firing), _array(spikes), _array(kept))
+        leaky_forward(*current.shape[:2], _array(wide), *map(_array, state), plan, _array(spikes), _array(saved))
     return spikes.to(current.dtype), after
 
 
@@ -44,29 +44,27 @@ def backward_numba(  # noqa: PLR0913 - what the forward pass had, and the two gr
     to_membrane = torch.empty_like(to_after, memory_format=torch.contiguous_format)
     shape = to_after.shape if parameters else (0, 0)
     sums = to_after.new_empty(shape), to_after.new_empty(shape)
-    given = (wide, to_after, saved, membrane, beta.reshape(-1), threshold.reshape(-1))
-    formula, height, sharpness = rule
-    plan = (_factors(firing), formula, np.float32(height), np.float32(sharpness))
+    given = (wide, to_after, saved, membrane, *_each(beta, threshold, to_after.shape[1]))
+    formula, *coefficients = rule
+    plan = (_factors(firing, *coefficients), formula)
     with dispatch.numba_threads():
-        leaky_backward(*map(_array, given), *plan, *map(_array, (to_current, to_membrane, *sums)))
+        leaky_backward(*saved.shape[:2], *map(_array, given), *plan, *map(_array, (to_current, to_membrane, *sums)))
     return to_current.to(to_spikes.dtype), to_membrane, *sums
 
 
 def _array(x: Tensor) -> Floats:
-    """The tensor's memory; bfloat16 as its bits, since neither NumPy nor numba has the type."""
-    x = x.detach().contiguous()
+    """The tensor's memory, flat; bfloat16 as its bits, since neither NumPy nor numba has the type."""
+    x = x.detach().reshape(-1)
     array: Floats = (x.view(torch.uint16) if x.dtype == torch.bfloat16 else x).numpy()
     return array
 
 
-def _factors(firing: Firing) -> Factors:
-    late, now = firing.late, not firing.late
-    flags = (
-        not firing.strict,
-        now and firing.reset == "subtract",
-        now and firing.reset == "zero",
-        late and firing.reset == "subtract",
-        late and firing.reset == "zero",
-        not firing.detach,
-    )
-    return Factors(*map(np.float32, flags))
+def _each(beta: Tensor, threshold: Tensor, features: int) -> tuple[Tensor, Tensor]:
+    return beta.expand(features), threshold.expand(features)
+
+
+def _factors(firing: Firing, height: float = 0.0, sharpness: float = 0.0) -> Floats:
+    """As ``leaky_cpu`` numbers them."""
+    now, late, subtract, zero = not firing.late, firing.late, firing.reset == "subtract", firing.reset == "zero"
+    resets = (now and subtract, now and zero, late and subtract, late and zero)
+    return np.array([not firing.strict, *resets, not firing.detach, height, sharpness], np.float32)

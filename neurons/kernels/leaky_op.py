@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..._check import UnsupportedError
-from . import dispatch
+from . import dispatch, leaky_gpu
 from .leaky_reference import Firing
 from .leaky_steps import steps_backward, steps_forward
 
@@ -63,6 +63,8 @@ def _forward(  # noqa: PLR0913 - an operator takes plain values
         from .leaky_numba import forward_numba
 
         return *forward_numba(current, membrane, beta, threshold, firing, saved), saved
+    if current.is_cuda and leaky_gpu.AVAILABLE:
+        return *leaky_gpu.forward_triton(current, membrane, beta, threshold, firing, saved), saved
     spikes, after, exact = steps_forward(current, membrane, beta, threshold, firing)
     return spikes, after, saved.copy_(exact) if save else saved
 
@@ -93,6 +95,9 @@ def _backward(  # noqa: PLR0913 - an operator takes plain values
         from .leaky_numba import backward_numba
 
         return backward_numba(to_spikes, to_after, saved, membrane, beta, threshold, firing, rule, parameters)
+    if to_spikes.is_cuda and leaky_gpu.AVAILABLE:
+        given = (to_spikes, to_after, saved, membrane, beta, threshold)
+        return leaky_gpu.backward_triton(*given, firing, rule, parameters)
     start = membrane if membrane.numel() else torch.zeros_like(to_after)
     found = steps_backward(to_spikes, to_after, saved, start, beta, threshold, firing, rule)
     sums = found[2:] if parameters else (to_after.new_empty(0, 0), to_after.new_empty(0, 0))
