@@ -7,6 +7,7 @@ The formulas are those of ``leaky_cpu``.  Products and sums are not fused, so sp
 """
 
 from importlib.util import find_spec
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -23,6 +24,8 @@ BLOCK = 256  # columns a program; the kernels are bound by memory, and this many
 if AVAILABLE:
     import triton
     import triton.language as tl
+else:
+    tl = SimpleNamespace(constexpr=None)  # enough to define the functions, which are then never called
 
 
 def _compiled(function: Any) -> Any:
@@ -30,7 +33,7 @@ def _compiled(function: Any) -> Any:
 
 
 @_compiled
-def _derivative(d, height, sharpness, FORMULA: "tl.constexpr"):  # type: ignore[no-untyped-def]
+def _derivative(d, height, sharpness, FORMULA: tl.constexpr):  # type: ignore[no-untyped-def]
     """The surrogate's derivative at d, by ``Surrogate.kernel_id``."""
     y = sharpness * tl.abs(d)
     if FORMULA == 0:
@@ -50,7 +53,7 @@ def _derivative(d, height, sharpness, FORMULA: "tl.constexpr"):  # type: ignore[
 
 
 @_compiled
-def _fired(d, STRICT: "tl.constexpr"):  # type: ignore[no-untyped-def]
+def _fired(d, STRICT: tl.constexpr):  # type: ignore[no-untyped-def]
     return tl.where(d > 0.0, 1.0, 0.0) if STRICT else tl.where(d >= 0.0, 1.0, 0.0)
 
 
@@ -66,12 +69,12 @@ def _forward(  # type: ignore[no-untyped-def]
     steps,
     columns,
     features,
-    SUBTRACT: "tl.constexpr",
-    ZERO: "tl.constexpr",
-    LATE: "tl.constexpr",
-    STRICT: "tl.constexpr",
-    SAVE: "tl.constexpr",
-    BLOCK: "tl.constexpr",
+    SUBTRACT: tl.constexpr,
+    ZERO: tl.constexpr,
+    LATE: tl.constexpr,
+    STRICT: tl.constexpr,
+    SAVE: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):
     """Run a block of columns through time; see ``leaky_reference`` for the order of operations."""
     column = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -114,12 +117,12 @@ def _back(  # type: ignore[no-untyped-def]
     theta,
     height,
     sharpness,
-    SUBTRACT: "tl.constexpr",
-    ZERO: "tl.constexpr",
-    LATE: "tl.constexpr",
-    STRICT: "tl.constexpr",
-    DETACH: "tl.constexpr",
-    FORMULA: "tl.constexpr",
+    SUBTRACT: tl.constexpr,
+    ZERO: tl.constexpr,
+    LATE: tl.constexpr,
+    STRICT: tl.constexpr,
+    DETACH: tl.constexpr,
+    FORMULA: tl.constexpr,
 ):
     """From c (gradient of v[t]) and g (of u[t + 1]): gradient of u[t]; what beta and the threshold get of this step."""
     s = _fired(d, STRICT)
@@ -161,14 +164,14 @@ def _backward(  # type: ignore[no-untyped-def]
     features,
     height,
     sharpness,
-    SUBTRACT: "tl.constexpr",
-    ZERO: "tl.constexpr",
-    LATE: "tl.constexpr",
-    STRICT: "tl.constexpr",
-    DETACH: "tl.constexpr",
-    FORMULA: "tl.constexpr",
-    PARAMETERS: "tl.constexpr",
-    BLOCK: "tl.constexpr",
+    SUBTRACT: tl.constexpr,
+    ZERO: tl.constexpr,
+    LATE: tl.constexpr,
+    STRICT: tl.constexpr,
+    DETACH: tl.constexpr,
+    FORMULA: tl.constexpr,
+    PARAMETERS: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):
     """Run a block of columns backwards; the first step back is apart, as a late reset by the last spike is to come."""
     column = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
