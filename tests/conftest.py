@@ -75,6 +75,7 @@ PARTS: dict[str, tuple[Callable[[], object | None], str]] = {
     "onnxruntime": (_find_module("onnxruntime"), "pip install spikeport[dev]"),
     "tmpfs": (_find_tmpfs, "allow user namespaces (util-linux's unshare), or run as root"),
     "snntorch": (_find_module("snntorch"), "pip install spikeport[dev]"),
+    "triton": (_find_module("triton"), "install a build of torch for GPUs, or pip install triton"),
 }
 
 
