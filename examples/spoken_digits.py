@@ -30,10 +30,8 @@ def network(kind: str) -> Chain:
     """Return 80 bands → units → units → 10 classes, with delays of the kind before each layer of neurons."""
     units, layers = UNITS[kind], list[nn.Module]()
     for inputs in (80, units):
-        synapses: nn.Module = nn.Linear(inputs, units, bias=False)
-        if kind != "none":
-            synapses = LearnableDelays(inputs, units, LONGEST, first_width=None if kind == "learned" else 0.1)
-            synapses.delay.requires_grad_(kind == "learned")
+        delayed = LearnableDelays(inputs, units, LONGEST)
+        synapses = {"learned": delayed, "fixed": delayed.freeze(), "none": nn.Linear(inputs, units, bias=False)}[kind]
         layers += [synapses, nn.BatchNorm1d(units), Leaky(beta=0.6, detach_reset=True), nn.Dropout(0.3)]
     return Chain(*layers, nn.Linear(units, 10), LeakyIntegrator(beta=1.0, gain=0.1))
 

@@ -15,6 +15,10 @@ FILES = {
 }
 
 
+# a network that has seen a few samples may still be silent, which is told as a warning
+pytestmark = pytest.mark.filterwarnings("ignore:layer .* fired no spike:RuntimeWarning")
+
+
 @pytest.fixture
 def run(root: Path, data_dir: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:
     """Run an example in this process; return the object that it printed."""
