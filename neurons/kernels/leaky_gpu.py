@@ -149,30 +149,11 @@ def _back(  # type: ignore[no-untyped-def]
 
 @_compiled
 def _backward(  # type: ignore[no-untyped-def]
-    to_spikes,
-    to_after,
-    saved,
-    membrane,
-    beta,
-    threshold,
-    to_current,
-    to_membrane,
-    to_beta,
-    to_threshold,
-    steps,
-    columns,
-    features,
-    height,
-    sharpness,
-    SUBTRACT: tl.constexpr,
-    ZERO: tl.constexpr,
-    LATE: tl.constexpr,
-    STRICT: tl.constexpr,
-    DETACH: tl.constexpr,
-    FORMULA: tl.constexpr,
-    PARAMETERS: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
+    to_spikes, to_after, saved, membrane, beta, threshold, to_current, to_membrane, to_beta, to_threshold,
+    steps, columns, features, height, sharpness,
+    SUBTRACT: tl.constexpr, ZERO: tl.constexpr, LATE: tl.constexpr, STRICT: tl.constexpr, DETACH: tl.constexpr,
+    FORMULA: tl.constexpr, PARAMETERS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
     """Run a block of columns backwards; the first step back is apart, as a late reset by the last spike is to come."""
     column = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = column < columns
