@@ -86,7 +86,8 @@ def _forward(  # type: ignore[no-untyped-def]
     place = column.to(tl.int64)
     x = tl.load(current + place, mask=inside, other=0.0).to(tl.float32)
     for t in range(steps):
-        following = tl.load(current + place + columns, mask=inside & (t + 1 < steps), other=0.0).to(tl.float32)
+        ahead = column + tl.minimum(t + 1, steps - 1).to(tl.int64) * columns  # at the end: the last step once more
+        following = tl.load(current + ahead, mask=inside, other=0.0).to(tl.float32)
         if LATE and ZERO:
             v = (1.0 - r) * v
         u = b * v + x
@@ -167,9 +168,9 @@ def _backward(  # type: ignore[no-untyped-def]
     d = tl.load(saved + place, mask=inside, other=0.0).to(tl.float32)
     ds = tl.load(to_spikes + place, mask=inside, other=0.0).to(tl.float32)
     for back in range(steps):
-        more = inside & (back + 1 < steps)
-        next_d = tl.load(saved + place - columns, mask=more, other=0.0).to(tl.float32)
-        next_ds = tl.load(to_spikes + place - columns, mask=more, other=0.0).to(tl.float32)
+        ahead = column + tl.maximum(steps - 2 - back, 0).to(tl.int64) * columns
+        next_d = tl.load(saved + ahead, mask=inside, other=0.0).to(tl.float32)
+        next_ds = tl.load(to_spikes + ahead, mask=inside, other=0.0).to(tl.float32)
         du, part_b, part_t = _back(d, ds, c, g, theta, height, sharpness, SUBTRACT, ZERO, LATE, STRICT, DETACH, FORMULA)
         if LATE:
             plain, _, plain_t = _back(
