@@ -29,15 +29,19 @@ def train(
 
     DIR keeps the checkpoint, which is written whole or not at all, and curves for TensorBoard. Part of the training
     data is held out and chooses the best epoch; test data, where CONFIG names some, are measured once, at the end.
-    docs/training.md lists all settings.
+    A network that sees the same sample at each step is written into DIR/network too, for `spikeport evaluate` and
+    `report`. docs/training.md lists all settings.
     """
     from ..evaluation.train import train_network
+    from ..report import render_report
     from ..training.config import read_config
 
     settings = read_config(config)
     with progress_bar() as progress:
         shown = _OwnBar() if settings.training.devices > 1 else progress
-        result = train_network(settings, out, resume=resume, allow_code=allow_code, progress=shown)
+        result = train_network(
+            settings, out, resume=resume, allow_code=allow_code, progress=shown, render=render_report
+        )
     for text in result["notes"]:
         note(text)
     finish(result, _tables(result), as_json, _missed(result, min_accuracy))
@@ -98,4 +102,5 @@ def _tables(result: dict[str, Any]) -> list[Any]:
             for entry in result["history"]
         ],
     )
-    return [summary, epochs, f"written: {result['folder']} (curves: tensorboard --logdir {result['folder']})"]
+    written = f"written: {result['folder']} (curves: tensorboard --logdir {result['folder']})"
+    return [summary, epochs, written, *([f"evaluate it: {result['network']}"] if result["network"] else [])]

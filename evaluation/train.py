@@ -5,11 +5,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from .._check import RangeError, SpikeportError, call_named
+from .._check import RangeError, SpikeportError, UnsupportedError, call_named
 from ..data import (
+    Dataset,
     Delta,
     Direct,
     Flip,
@@ -34,8 +37,12 @@ from ..training.processes import measure, train
 from ..training.randomness import seed_everything
 from ..training.settings import DataSettings, EncoderSettings, NetworkSettings
 from ..training.step import Samples, Task
+from .folder import Render, write_folder
+from .trained import trained_network
 
 __all__ = ["load_trained", "make_task", "train_network"]
+
+NETWORK = "network"  # the folder, inside that of the training, that `spikeport evaluate` takes
 
 
 @dataclass(frozen=True)
@@ -57,12 +64,15 @@ def train_network(
     resume: bool = False,
     allow_code: bool = False,
     progress: Progress | None = None,
+    render: Render | None = None,
 ) -> dict[str, Any]:
     """Train what ``config`` says into ``folder``; return the result as JSON.
 
     The validation samples are held out of the training data and choose the epoch; the test data, where the config names
     some, are looked at once, at the end.
     allow_code: trust data and networks that are Python functions.
+    render: makes the page of a report; where given, a network that sees the same sample at each step is written into
+    the folder ``network`` too, which is evaluated, exits early and is reported as a converted one.
     """
     task = make_task(config, allow_code=allow_code)
     result = train(task, config.training, config.optimizer, folder=folder, resume=resume, progress=progress)
@@ -73,14 +83,46 @@ def train_network(
         measured = measure(task, test, config.training)
         interval = list(accuracy_interval(measured["accuracy"], measured["n"]))
         result["test"] = {"data": config.data.test, **measured, "accuracy_ci95": interval}
+    if render is not None:
+        reason = _why_not_written(config) or _write(config, task, Path(folder), render, allow_code=allow_code)
+        result["notes"] = [*result["notes"], *([reason] if reason else [])]
+        result["network"] = None if reason else str(Path(folder) / NETWORK)
     return {"data": config.data.train, **result, "parameters": _count(task.network), "folder": str(folder)}
+
+
+def _why_not_written(config: Config) -> str:
+    if config.encoder.kind != "direct" or config.data.form != "arrays":
+        return "no network folder was written: evaluation shows the same sample at each step, this network saw others."
+    if config.loss.kind == "membrane_cross_entropy" or "temporal" in config.loss.kind.removeprefix(
+        "temporal_efficient"
+    ):
+        return "no network folder was written: evaluation decides by sums over time, this network by another rule."
+    return ""
+
+
+def _write(config: Config, task: Task, folder: Path, render: Render, *, allow_code: bool) -> str:
+    """Write the network folder; return why it could not be, or nothing."""
+    data = _dataset(config, config.data.train, "calibration", allow_code=allow_code)
+    fit, validation = _split(config, data.y)
+    held_out, hashes = data.take(validation), data.hashes[fit]
+    try:
+        made = trained_network(
+            task.network.cpu(),
+            held_out,
+            timesteps=config.encoder.steps,
+            trained_on=hashes,
+            seed=config.training.seed,
+        )
+    except UnsupportedError as error:
+        return f"no network folder was written: {error}"
+    write_folder(folder / NETWORK, made, render, overwrite=True)
+    return ""
 
 
 def make_task(config: Config, *, allow_code: bool = False) -> Task:
     """Return data, network, encoder and loss that the settings name; the network's weights follow from the seed."""
     samples = _load(config, config.data.train, "calibration", allow_code=allow_code)
-    parts = split_validation(samples.y.numpy(), config.data.validation_share, config.training.seed)
-    fit, validation = (samples.take(torch.from_numpy(part)) for part in parts)
+    fit, validation = (samples.take(torch.from_numpy(part)) for part in _split(config, samples.y.numpy()))
     encode = _encoder(config.encoder)
     features = tuple(encode(fit.x[:1]).shape[2:])
     seed_everything(config.training.seed)
@@ -132,13 +174,23 @@ def _network(settings: NetworkSettings, features: tuple[int, ...], *, allow_code
 
 def _load(config: Config, spec: str, part: Part, *, allow_code: bool) -> Samples:
     """The samples of one set, as tensors."""
-    limit = config.data.limit or None
     if config.data.form == "events":
-        return _events(config.encoder, spec, limit)
+        return _events(config.encoder, spec, config.data.limit or None)
+    data = _dataset(config, spec, part, allow_code=allow_code)
+    return Samples(torch.from_numpy(data.x), torch.as_tensor(data.y))
+
+
+def _dataset(config: Config, spec: str, part: Part, *, allow_code: bool) -> Dataset:
+    """A set of arrays with its labels."""
+    limit = config.data.limit or None
     data = load_data(spec, _preprocessing(config.data, spec), part=part, limit=limit, allow_code=allow_code)
     if data.y is None:
         raise RangeError(f"{spec} has no labels; name them: file.npz:xname,yname.")
-    return Samples(torch.from_numpy(data.x), torch.from_numpy(data.y))
+    return data
+
+
+def _split(config: Config, labels: Any) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    return split_validation(labels, config.data.validation_share, config.training.seed)
 
 
 def _events(settings: EncoderSettings, spec: str, limit: int | None) -> Samples:

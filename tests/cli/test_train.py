@@ -38,6 +38,24 @@ def test_it_trains_and_goes_on(command, config: Path, tmp_path: Path) -> None:
     assert len(second.json["history"]) == 2
 
 
+def test_the_trained_network_is_evaluated_as_a_converted_one(command, config: Path) -> None:
+    trained = command("train", config, "-o", "run", "--json").json
+    assert trained["network"] == "run/network"
+    evaluated = command("evaluate", "run/network", "--data", "digits", "--json")
+    assert evaluated.code == 0, evaluated.err
+    assert evaluated.json["n"] == 360
+    whole = command("evaluate", "run/network", "--data", "digits", "--limit", "200", "--json").json
+    assert whole["accuracy_by_step"][-1] == pytest.approx(trained["test"]["accuracy"])
+
+
+def test_a_network_that_sees_other_samples_each_step_is_told_to_have_no_folder(command, config: Path) -> None:
+    config.write_text(CONFIG.format(epochs=1).replace("steps = 3", 'steps = 3\nkind = "rate"'), encoding="utf-8")
+    trained = command("train", config, "-o", "run", "--json").json
+    assert trained["network"] is None
+    assert "no network folder" in trained["notes"][-1]
+    assert not Path("run/network").exists()
+
+
 def test_people_get_a_table(command, config: Path) -> None:
     shown = command("train", config, "-o", "run")
     assert shown.code == 0, shown.err
