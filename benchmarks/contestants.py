@@ -77,7 +77,8 @@ def _spikingjelly(device: str) -> list[Contestant]:
 
     def make(backend: str) -> Contestant:
         options: dict[str, Any] = {"tau": 1 / (1 - BETA), "decay_input": False, "v_reset": None, "step_mode": "m"}
-        layer = neuron.LIFNode(surrogate_function=surrogate.ATan(2.0), backend=backend, **options).to(device)
+        layer = neuron.LIFNode(surrogate_function=surrogate.ATan(2.0), **options).to(device)
+        layer.backend = backend
 
         def run(x: Tensor) -> Tensor:
             functional.reset_net(layer)

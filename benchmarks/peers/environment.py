@@ -41,7 +41,7 @@ KINDS = {
     ),
     "layers": Kind(
         ("spikingjelly==2.0.0", "norse==1.1.0", "sinabs==3.1.3", "snntorch==1.0.0", "nir", "nirtorch"),
-        (*_TORCH, "numba>=0.61", "h5py", "safetensors", "tqdm", "loguru", "requests", "networkx"),
+        (*_TORCH, "numba>=0.61", "h5py", "safetensors", "tqdm", "loguru", "requests", "networkx", "pbr", "matplotlib"),
         "import spikingjelly.activation_based.neuron, snntorch, numba",
     ),
 }
