@@ -75,7 +75,7 @@ def _assign(sizes: Index, n: int, random: np.random.Generator) -> Index:
 
 
 def split_validation(labels: Index, share: float, seed: int) -> tuple[Index, Index]:
-    """Return sorted indices to train on and to validate with: ``share`` of each class, at random, is held out.
+    """Return sorted indices to train on and to validate with: ``share`` of all, and of each class, is held out.
 
     Raises RangeError unless at least one sample is left for each of the two.
 
@@ -85,8 +85,11 @@ def split_validation(labels: Index, share: float, seed: int) -> tuple[Index, Ind
     """
     require_in_range("share", share, 0.0, 1.0)
     place = _place_in_class(labels, seed)
-    held_out = (place + 0.5) / np.bincount(labels)[labels] < share
-    train, validation = np.flatnonzero(~held_out), np.flatnonzero(held_out)
+    quantile = (place + 0.5) / np.bincount(labels)[labels]  # so that a smaller part takes from all classes alike
+    ties = np.random.default_rng([seed, 1]).permutation(len(labels))
+    first = np.lexsort((ties, quantile))[: round(share * len(labels))]
+    validation = np.sort(first)
+    train = np.setdiff1d(np.arange(len(labels)), validation)
     if not len(train) or not len(validation):
         raise RangeError(
             f"a share of {share} holds out {len(validation)} of {len(labels)} samples, but both parts need one; "

@@ -87,10 +87,17 @@ def test_validation_takes_its_share_of_each_class_and_nothing_twice() -> None:
     train, validation = split_validation(LABELS, 0.2, seed=3)
     assert sorted([*train, *validation]) == list(range(203))
     for label in range(4):
-        assert abs((LABELS[validation] == label).sum() - 0.2 * (label == LABELS).sum()) <= 0.5
+        assert abs((LABELS[validation] == label).sum() - 0.2 * (label == LABELS).sum()) <= 1
+    assert len(validation) == round(0.2 * 203)
     again, other = split_validation(LABELS, 0.2, seed=3)[1], split_validation(LABELS, 0.2, seed=4)[1]
     np.testing.assert_array_equal(validation, again)
     assert set(validation) != set(other)
+
+
+def test_few_samples_a_class_still_leave_some_to_validate() -> None:
+    labels = np.arange(30) % 10
+    _, validation = split_validation(labels, 0.1, seed=0)
+    assert len(set(labels[validation])) == len(validation) == 3
 
 
 def test_folds_hold_each_class_alike() -> None:
