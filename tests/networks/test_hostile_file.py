@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from spikeport.networks.file import _digest
+from spikeport.networks.file import FORMAT, _digest
 
 WORKER = Path(__file__).with_name("loading_worker.py")
 WEIGHT = {"w/weight": np.ones((2, 3), np.float32)}
@@ -35,7 +35,7 @@ def signed(structure: Any, arrays: dict[str, np.ndarray] | None = None, **metada
     """A file with the right hash; the structure is text, or what becomes JSON text."""
     held = WEIGHT if arrays is None else arrays
     written = structure if isinstance(structure, str) else json.dumps(structure)
-    header = {"spikeport": "1", "structure": written, "sha256": _digest(written, held), **metadata}
+    header = {"spikeport": str(FORMAT), "structure": written, "sha256": _digest(written, held), **metadata}
     return save(held, header) if held else raw(json.dumps({"__metadata__": header}).encode())
 
 
@@ -68,7 +68,7 @@ def no_safetensors() -> Iterator[tuple[str, bytes]]:
     yield "no metadata", save(WEIGHT)
     yield "metadata list", raw(b'{"__metadata__":[]}')
     yield "metadata number", raw(b'{"__metadata__":{"spikeport":1,"structure":{},"sha256":null}}')
-    yield "half a surrogate", raw(b'{"__metadata__":{"spikeport":"1","structure":"\\ud800","sha256":""}}')
+    yield "half a surrogate", raw(b'{"__metadata__":{"spikeport":"2","structure":"\\ud800","sha256":""}}')
     yield "utf-16", raw('{"__metadata__":{}}'.encode("utf-16"))
     huge = b'{"__metadata__":{},"w/weight":{"dtype":"F32","shape":[%d,%d],"data_offsets":[0,4]}}'
     yield "declared shape", raw(huge % (1 << 62, 1 << 62), bytes(4))
@@ -101,7 +101,7 @@ def wrong_structures() -> Iterator[tuple[str, bytes]]:
         yield f"edge {kind!r}".replace("\n", "n"), of(X, {**W, "inputs": [kind]}, Y, arrays=WEIGHT)
     for delay in (-1, 1 << 40, 0.5, "1", None, True):
         yield f"delay {delay!r}", of(X, {**W, "inputs": [["x", delay]]}, Y, arrays=WEIGHT)
-    yield "format", signed({"nodes": [X, W, Y], "information": {}}, spikeport="2")
+    yield "format", signed({"nodes": [X, W, Y], "information": {}}, spikeport="1")
     yield "one more metadata", signed({"nodes": [X, W, Y], "information": {}}, more="a")
 
 
@@ -136,7 +136,7 @@ def wrong_arrays() -> Iterator[tuple[str, bytes]]:
         yield f"array {kind.__name__}", of(*graph, arrays={"w/weight": np.ones((2, 3), kind)})
     header = {
         "__metadata__": {
-            "spikeport": "1",
+            "spikeport": str(FORMAT),
             "structure": json.dumps({"nodes": graph, "information": {}}),
             "sha256": "0" * 64,
         },
