@@ -114,6 +114,7 @@ class Residual(nn.Module):
         super().__init__()
         self.inner = Chain(*layers)
         self.shortcut = nn.Identity() if shortcut is None else shortcut
+        _require_stateless("the shortcut", self.shortcut)
 
     def initial_state(
         self, shape: tuple[int, ...], *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
@@ -143,6 +144,7 @@ class Feedback(nn.Module):
     def __init__(self, *layers: nn.Module, back: nn.Module) -> None:
         super().__init__()
         _require_module("back", back)
+        _require_stateless("back", back)
         self.inner, self.back = Chain(*layers), back
 
     def initial_state(
@@ -195,6 +197,14 @@ def _zeros(network: nn.Module, shape: tuple[int, ...], device: torch.device | st
 def _require_module(name: str, layer: object) -> None:
     if not isinstance(layer, nn.Module):
         raise RangeError(f"{name} is {layer!r}, but a torch module is wanted; wrap a function in one.")
+
+
+def _require_stateless(name: str, module: nn.Module) -> None:
+    if has_state(module):
+        raise RangeError(
+            f"{name} is a {type(module).__name__}, which has a state of its own; give a module of one step, and put "
+            "neurons among the layers."
+        )
 
 
 def _at_each_step(layer: nn.Module, x: Tensor) -> Tensor:

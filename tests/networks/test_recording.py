@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from spikeport import SpikeportError
+from spikeport import RangeError, SpikeportError
 from spikeport.networks import Chain, Feedback, Residual, run
 from spikeport.neurons import Leaky
 
@@ -59,3 +59,10 @@ def test_a_module_that_took_no_part_is_told(x: Tensor) -> None:
     network.unused = nn.Linear(1, 1)
     with pytest.raises(SpikeportError, match="unused took no part"):
         run(network, x, record=["unused"])
+
+
+def test_a_branch_with_a_state_is_refused() -> None:
+    with pytest.raises(RangeError, match="the shortcut is a Leaky, which has a state"):
+        Residual(nn.Linear(3, 3), shortcut=Leaky(0.9))
+    with pytest.raises(RangeError, match="back is a Chain, which has a state"):
+        Feedback(nn.Linear(3, 3), back=Chain(nn.Linear(3, 3)))
