@@ -249,8 +249,10 @@ def peer_cells(outcome: dict[str, Any]) -> list[str]:
     return cells
 
 
-def write_readme(text: str) -> None:
-    """Put the table between the marks."""
+def write_readme() -> None:
+    """Put the table of all results that lie there between the marks."""
+    peers = RESULTS / "peers.json"  # of peers/collect.py
+    text = table(json.loads(peers.read_text()) if peers.exists() else {})
     before, rest = README.read_text().split(MARKS[0])
     _, after = rest.split(MARKS[1])
     README.write_text(f"{before}{MARKS[0]}\n{text}\n{MARKS[1]}{after}")
@@ -275,8 +277,7 @@ def main() -> None:
         result = measure(ROWS[name], options.data.resolve(), models, options.keep and options.keep.resolve() / name)
         (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
         print(line(name, ROWS[name], result), flush=True)
-    peers = RESULTS / "peers.json"  # of peers/collect.py
-    write_readme(table(json.loads(peers.read_text()) if peers.exists() else {}))
+    write_readme()
 
 
 if __name__ == "__main__":

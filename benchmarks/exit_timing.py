@@ -10,7 +10,7 @@ import argparse
 import json
 from pathlib import Path
 
-from conversion_table import RESULTS, ROWS, Row, line, table, write_readme
+from conversion_table import RESULTS, ROWS, Row, line, write_readme
 
 from spikeport import load_data
 from spikeport.evaluation.evaluate import calibrated_rule
@@ -43,8 +43,7 @@ def main() -> None:
         early |= measure(ROWS[name], options.keep / name, options.data, early["smallest_fixed_steps_of_equal_accuracy"])
         path.write_text(json.dumps(result, indent=1) + "\n")
         print(line(name, ROWS[name], result), flush=True)
-    peers = RESULTS / "peers.json"
-    write_readme(table(json.loads(peers.read_text()) if peers.exists() else {}))
+    write_readme()
 
 
 if __name__ == "__main__":

@@ -107,8 +107,8 @@ def convert_network(
     }
     information = {"preprocessing": calibration.preprocessing.to_json(), "seed": seed}
     conversion = {"method": choice.method, "timesteps": timesteps, "spikes": code}
-    spiking = _informed(choice.graph, {**information, "conversion": conversion})
-    return Converted(spiking, _informed(analog, information), held, report)
+    spiking = informed(choice.graph, {**information, "conversion": conversion})
+    return Converted(spiking, informed(analog, information), held, report)
 
 
 def _silent(stage: str, done: float) -> None:
@@ -226,5 +226,6 @@ def _differences(predicted: Tensor, labels: np.ndarray, ann_labels: np.ndarray) 
     return found
 
 
-def _informed(graph: Graph, information: dict[str, Any]) -> Graph:
+def informed(graph: Graph, information: dict[str, Any]) -> Graph:
+    """The graph with more said about it."""
     return Graph.of(graph.nodes, {**graph.information, **information})

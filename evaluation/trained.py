@@ -11,11 +11,23 @@ from ..conversion.chain_import import import_chain
 from ..conversion.layers import layer_rows
 from ..conversion.module_import import state_sha256
 from ..data import Dataset
-from ..networks.graph import Graph
 from ..networks.outputs import outputs_over_time
-from .convert import LAYER_SAMPLES, Converted, ExitData, accuracy_rows, require_labels
+from .convert import LAYER_SAMPLES, Converted, ExitData, accuracy_rows, informed, require_labels
 
 __all__ = ["trained_network"]
+
+_WITHOUT_CONVERSION: Mapping[str, Any] = {  # the rest of a conversion's report
+    "method": "trained with spikes",
+    "method_reason": "surrogate gradients; there is no analog network to convert",
+    "candidates": [],
+    "spikes": "binary",
+    "readout_ramp": 0,
+    "n_choose": 0,
+    "labels": "true",
+    "unsupported": [],
+    "notes": [],
+    "ann_output_max_error": None,
+}
 
 
 def trained_network(
@@ -41,13 +53,14 @@ def trained_network(
     graph = import_chain(network, held_out.x.shape[1:])
     classes = graph.shapes[graph.output.name][0]
     require_labels("the held-out labels", held_out.y, classes)
+    name, sha256 = type(network).__name__, state_sha256(network)
     information = {
         "preprocessing": held_out.preprocessing.to_json(),
         "seed": seed,
-        "source": {"name": type(network).__name__, "sha256": state_sha256(network)},
+        "source": {"name": name, "sha256": sha256},
         "conversion": {"method": "trained with spikes", "timesteps": timesteps, "spikes": "binary"},
     }
-    graph = Graph.of(graph.nodes, {**graph.information, **information})
+    graph = informed(graph, information)
     outputs = outputs_over_time(graph, held_out.x, timesteps)
     exit_data = ExitData(
         outputs.numpy(),
@@ -57,22 +70,13 @@ def trained_network(
         np.unique(np.concatenate([trained_on, held_out.hashes])),
     )
     report = {
-        "model": type(network).__name__,
-        "source_sha256": state_sha256(network),
-        "method": "trained with spikes",
-        "method_reason": "surrogate gradients; there is no analog network to convert",
-        "candidates": [],
-        "spikes": "binary",
-        "readout_ramp": 0,
+        "model": name,
+        "source_sha256": sha256,
         "timesteps": timesteps,
         "seed": seed,
         "n_fit": len(trained_on),
-        "n_choose": 0,
         "n_exit": len(held_out.x),
-        "labels": "true",
-        "unsupported": [],
-        "notes": [],
-        "ann_output_max_error": None,
+        **_WITHOUT_CONVERSION,
         **accuracy_rows(outputs, held_out.y, None),
         "layers": layer_rows(graph, None, held_out.x[:LAYER_SAMPLES], timesteps),
         **(about or {}),

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from .._check import RangeError, ShapeError
+from ..neurons.layer import require_steps
 
-__all__ = ["Chain", "ChainState", "Feedback", "Residual", "has_state", "require_steps"]
+__all__ = ["Chain", "ChainState", "Feedback", "Residual", "has_state"]
 
 ChainState = dict[str, Any]  # the state of each layer that has one, by its place in the chain ("0", "1", ...)
 
@@ -20,14 +21,6 @@ ChainState = dict[str, Any]  # the state of each layer that has one, by its plac
 def has_state(module: nn.Module) -> TypeGuard[Any]:
     """Whether a module is a layer over time: y, state = module(x, state)."""
     return callable(getattr(module, "initial_state", None))
-
-
-def require_steps(name: str, x: Tensor) -> None:
-    """Raise ShapeError unless ``x`` is (time, batch, \\*features) with a step at least."""
-    if x.ndim < 2:
-        raise ShapeError(f"{name} takes (time, batch, *features), but its input has shape {tuple(x.shape)}.")
-    if x.shape[0] == 0:
-        raise ShapeError(f"{name} was given an empty sequence, {tuple(x.shape)}; it needs one step of time at least.")
 
 
 class Chain(nn.Module):

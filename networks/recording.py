@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from .._check import SpikeportError
-from .chain import Chain, has_state, require_steps
+from ..neurons.layer import require_steps, state_type
+from .chain import Chain, has_state
 
 __all__ = ["Run", "run"]
 
@@ -45,8 +46,7 @@ def run(network: nn.Module, x: Tensor, state: Any = None, *, record: Iterable[st
             f"it has {', '.join(name for name in modules if name)}."
         )
     if state is None and has_state(network):  # before anything is recorded: it sends a sample through
-        wide = torch.float64 if x.dtype == torch.float64 else torch.float32
-        state = network.initial_state(tuple(x.shape[1:]), device=x.device, dtype=wide)
+        state = network.initial_state(tuple(x.shape[1:]), device=x.device, dtype=state_type(x))
     found: dict[str, list[Tensor]] = {name: [] for name in names}
     batch = x.shape[1]
 

@@ -35,12 +35,22 @@ def require_choice(name: str, value: str, choices: Sequence[str]) -> None:
         raise RangeError(f"{name} is {value!r}, but it must be one of {', '.join(map(repr, choices))}.")
 
 
-def require_sequence(name: str, x: Tensor) -> None:
-    """Raise ShapeError unless x is (time, batch, *features) with a step at least; RangeError unless it is floating."""
+def state_type(x: Tensor) -> torch.dtype:
+    """The type of the states that go with input x: float32 for half precision too, float64 for float64."""
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+def require_steps(name: str, x: Tensor) -> None:
+    """Raise ShapeError unless x is (time, batch, *features) with a step at least."""
     if x.ndim < 2:
         raise ShapeError(f"{name} takes (time, batch, *features), but its input has shape {tuple(x.shape)}.")
     if x.shape[0] == 0:
         raise ShapeError(f"{name} was given an empty sequence, {tuple(x.shape)}; it needs one step of time at least.")
+
+
+def require_sequence(name: str, x: Tensor) -> None:
+    """As ``require_steps``; RangeError too unless x is floating."""
+    require_steps(name, x)
     if not x.is_floating_point():
         raise RangeError(f"{name} takes floating-point input, not {x.dtype}; convert it with x.float().")
 
@@ -78,8 +88,7 @@ class Layer(nn.Module, Generic[State]):
         """Check the input and return the state: a fresh one where none is given, float32 at least."""
         require_sequence(type(self).__name__, x)
         if state is None:
-            wide = torch.float64 if x.dtype == torch.float64 else torch.float32
-            return self.initial_state(x.shape[1:], device=x.device, dtype=wide)
+            return self.initial_state(x.shape[1:], device=x.device, dtype=state_type(x))
         for name, part, shape in zip(state._fields, state, self._shapes(x), strict=True):
             if part.shape != shape:
                 raise ShapeError(

@@ -13,11 +13,7 @@ def lead(convert: Part, evaluate: Part) -> str:
     """Return the result as a sentence or two."""
     leaving, measure = evaluate["early_exit"], measure_of(evaluate)
     if not evaluate:
-        made = f"Converted by {name(convert['method'].text())}" if convert["ann_accuracy"] else "Trained with spikes"
-        return (
-            f"{made} and measured on {num(convert['n'], steps)} samples that no method saw. {_reached(convert)} "
-            f"after {num(convert['timesteps'], steps)} time steps."
-        )
+        return f"{_made(convert)}. {_reached(convert)} after {num(convert['timesteps'], steps)} time steps."
     fixed = (
         f"On {num(evaluate['n'], steps)} samples of {name(evaluate['data'].text())}: {_reached(evaluate)} "
         f"after {num(evaluate['timesteps'], steps)} time steps."
@@ -34,6 +30,14 @@ def lead(convert: Part, evaluate: Part) -> str:
         f"{fixed} With {name(_rule(leaving))} it needs {num(leaving['mean_steps'], steps)} on average, "
         f"at {num(leaving['accuracy'], percent)} {measure}."
     )
+
+
+def _made(convert: Part) -> str:
+    """Where the network comes from, and on what it was measured."""
+    n = num(convert["n"], steps)
+    if convert["ann_accuracy"]:
+        return f"Converted by {name(convert['method'].text())} and measured on {n} samples that no method saw"
+    return f"Trained with spikes and measured on {n} samples held out of it, which may have chosen its epoch"
 
 
 def _reached(part: Part) -> str:
