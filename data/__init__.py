@@ -1,6 +1,6 @@
 """Data sets, their preprocessing and how they are split."""
 
-from .augment import Flip, Shift
+from .augment import Affine, Flip, Shift
 from .dataset import Dataset
 from .encoders import Delta, Direct, Latency, Rate, Sequence
 from .events import Events, load_events
@@ -12,6 +12,7 @@ from .source import Part, default_preprocessing, load_data
 from .split import Split, folds, split_calibration, split_validation
 
 __all__ = [
+    "Affine",
     "Dataset",
     "Delta",
     "Direct",
