@@ -54,7 +54,7 @@ class Affine:
     """Each image is turned, stretched, sheared and moved at random; 0 comes in from outside.
 
     A pixel at p from the centre shows what was at R(a) · K · p + d, read between pixels linearly:
-    R turns by a, uniform in ±degrees; K = [[e^u, k], [0, e^v]] with u, v uniform in ±stretch (0.1 is about 10 %) and k in
+    R turns by a, uniform in ±degrees; K = [[e^u, k], [0, e^v]] with u, v uniform in ±stretch (0.1: about 10 %) and k in
     ±shear; both parts of d are uniform in ±pixels.  Frames of events, (batch, time, polarity, height, width), change as
     one.
     Raises RangeError where all four are 0.
