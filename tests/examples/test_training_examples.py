@@ -12,6 +12,7 @@ FILES = {
     "mnist": ("mnist.npz", ["--limit", "200"]),
     "nmnist": ("nmnist_events_train800.npz", ["--limit", "60", "--folds", "2"]),
     "spoken_digits": ("fsdd_8khz_takes5_49.npz", ["--limit", "64"]),
+    "coincidence": ("", ["--samples", "500"]),
 }
 
 
@@ -26,7 +27,8 @@ def run(root: Path, data_dir: Path, capsys: pytest.CaptureFixture[str], monkeypa
     def started(name: str) -> dict[str, Any]:
         file, options = FILES[name]
         path = root / "examples" / f"{name}.py"
-        monkeypatch.setattr(sys, "argv", [str(path), "--data", str(data_dir / file), "--epochs", "1", *options])
+        data = ["--data", str(data_dir / file), "--epochs", "1"] if file else []
+        monkeypatch.setattr(sys, "argv", [str(path), *data, *options])
         # not runpy: a module that is gone takes with it what its functions look up
         namespace: dict[str, Any] = {"__name__": "example", "__file__": str(path)}
         exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), namespace)
@@ -59,6 +61,14 @@ def test_delays_are_compared(run: Any) -> None:
     value, low, high = found["learned - none"]
     assert low <= value <= high
     assert value == pytest.approx(found["learned"]["test_accuracy"] - found["none"]["test_accuracy"], abs=1e-6)
+
+
+@pytest.mark.slow
+def test_learned_delays_are_those_of_the_task(run: Any) -> None:
+    found = run("coincidence")
+    assert found["delays_right"] == 1
+    assert found["learned"] > 0.98
+    assert found["fixed"] < 0.6
 
 
 @pytest.mark.needs("git")
