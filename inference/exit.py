@@ -16,7 +16,9 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Generic, NamedTuple, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from .._check import RangeError
@@ -27,6 +29,7 @@ from .rules import Decision, ExitRule, answer
 __all__ = ["EXCHANGE_COST", "ExitRun", "iterate_decisions", "run_with_exit"]
 
 State = TypeVar("State")
+Integers = NDArray[np.int64]
 
 REPLACED_SHARE = 1 / 16
 """Share of the places that must be free before fresh samples are put into them, where nobody else is copied.
@@ -80,7 +83,7 @@ def run_with_exit(
         run.advance()
         if progress is not None:
             progress(len(x) - run.undecided, len(x))
-    return ExitRun(run.label, run.steps, run.confidence, run.steps_computed)
+    return run.found
 
 
 def iterate_decisions(
@@ -103,7 +106,10 @@ def _decisions(run: "_Run[State]") -> Iterator[tuple[int, Decision]]:
 
 
 class _Run(Generic[State]):
-    """The places of the batch (``sample``, ``age``, ``live``, ``state``), the queue (``queued``) and the results."""
+    """The places of the batch (``sample``, ``age``, ``live``, ``state``), the queue (``queued``) and the results.
+
+    The books are kept in NumPy: they are short, and its calls take a fraction of the time of torch's.
+    """
 
     state: State
 
@@ -118,62 +124,65 @@ class _Run(Generic[State]):
         self.engine, self.x, self.rule = engine, x, rule
         self.batch_size, self.exchange_cost = batch_size, exchange_cost
         self.replacing = engine if isinstance(engine, Replacing) else None  # asked once: the answer takes its time
-        self.label = torch.zeros(len(x), dtype=torch.int64)
-        self.steps = torch.zeros(len(x), dtype=torch.int64)
-        self.confidence = torch.zeros(len(x), dtype=torch.float64)
-        self.steps_computed = torch.zeros(len(x), dtype=torch.int64)
+        counts = (torch.zeros(len(x), dtype=torch.int64) for _ in range(3))
+        self.found = ExitRun(next(counts), next(counts), torch.zeros(len(x), dtype=torch.float64), next(counts))
+        self.label, self.steps, self.confidence, self.steps_computed = (part.numpy() for part in self.found)
         self.undecided = len(x)
         self.queued = 0
         self._fill()
 
     @torch.no_grad()
-    def advance(self) -> Tensor:
+    def advance(self) -> Integers:
         """Make room if it pays, compute one chunk, and return the positions of the samples that decided."""
         self._exchange()
         steps = self._next_steps()
         output, self.state = self.engine.advance(self.block, self.state, steps)
         require_output_block(output, steps, len(self.sample))
-        self.idle_steps += steps * (len(self.sample) - int(self.live.sum()))
+        self.idle_steps += steps * self._free()
         self.steps_computed[self.sample] += steps
         decided = self._decide(output, steps)
         self.age += steps
         return decided
 
-    def _decide(self, output: Tensor, steps: int) -> Tensor:
-        place = self.live.nonzero().squeeze(1)
+    def _decide(self, output: Tensor, steps: int) -> Integers:
+        place = np.flatnonzero(self.live)
         age = self.age[place]
         if len(place) < len(self.live):
-            output = output[:, place.to(output.device)]
+            output = output.index_select(1, torch.from_numpy(place).to(output.device))
         last = self.engine.max_steps - 1 - age
-        entry = torch.arange(steps)[:, None]
-        if bool((last < steps - 1).any()):  # what an engine computes past the end means nothing, not even NaN
-            output = output.masked_fill((entry > last).unsqueeze(2).to(output.device), 0.0)
-        stops = self.rule.stops(output, age.to(output.device)).cpu() | (entry == last)
-        who = stops.any(0).nonzero().squeeze(1)
-        at = stops[:, who].byte().argmax(0)
-        label, steps_here, confidence = answer(self.rule, output, at.to(output.device), who.to(output.device))
+        entry = np.arange(steps)[:, None]
+        if last.min() < steps - 1:  # what an engine computes past the end means nothing, not even NaN
+            past = torch.from_numpy(entry > last).to(output.device)
+            output = output.masked_fill(past.unsqueeze(2), 0.0)
+        stops = self.rule.stops(output, torch.from_numpy(age).to(output.device)).cpu().numpy() | (entry == last)
+        who = np.flatnonzero(stops.any(0))
+        places = (torch.from_numpy(axis).to(output.device) for axis in (stops[:, who].argmax(0), who))
+        label, steps_here, confidence = answer(self.rule, output, *places)
         sample = self.sample[place[who]]
-        self.label[sample] = label.cpu()
-        self.steps[sample] = age[who] + steps_here.cpu()
-        self.confidence[sample] = confidence.cpu().double()
+        self.label[sample] = label.cpu().numpy()
+        self.steps[sample] = age[who] + steps_here.cpu().numpy()
+        self.confidence[sample] = confidence.cpu().numpy()
         self.live[place[who]] = False
         self.undecided -= len(who)
         return sample
+
+    def _free(self) -> int:
+        return len(self.live) - int(np.count_nonzero(self.live))
 
     def _next_steps(self) -> int:
         return min(self.engine.chunk, self.engine.max_steps - int(self.age[self.live].min()))
 
     def _exchange(self) -> None:
-        if not bool(self.live.any()):
+        if not self.live.any():
             self._fill()
         elif self.engine.can_refill and self._exchange_pays():
             self._refill()
 
     def _exchange_pays(self) -> bool:
-        free = int((~self.live).sum())
+        free = self._free()
         if free == 0:
             return False
-        if int(self.age.max()) >= self.engine.max_steps:  # no place is ever run far past the window
+        if self.age.max() >= self.engine.max_steps:  # no place is ever run far past the window
             return True
         if self._replaces():
             return free >= REPLACED_SHARE * len(self.live)
@@ -186,7 +195,7 @@ class _Run(Generic[State]):
 
     def _replaces(self) -> bool:
         """Whether fresh samples are put in the free places, all of them, and nobody else is copied."""
-        return self.replacing is not None and len(self.x) - self.queued >= int((~self.live).sum())
+        return self.replacing is not None and len(self.x) - self.queued >= self._free()
 
     def _refill(self) -> None:
         if self.replacing is not None and self._replaces():
@@ -195,31 +204,31 @@ class _Run(Generic[State]):
             self._compact()
 
     def _replace(self, engine: Replacing) -> None:
-        free = (~self.live).nonzero().squeeze(1)
+        free = np.flatnonzero(~self.live)
         fresh = self._take(len(free))
-        block, places = self.x[fresh.to(self.x.device)], free.to(self.x.device)
+        block, places = self.x[self.queued - len(free) : self.queued], torch.from_numpy(free).to(self.x.device)
         self.state = engine.put(self.state, places, self.engine.start(block))
-        self.block[places] = block
+        self.block.index_copy_(0, places, block)
         self.sample[free] = fresh
         self.age[free] = 0
         self.live[free] = True
         self.idle_steps = 0
 
     def _compact(self) -> None:
-        keep = self.live.nonzero().squeeze(1)
-        state = self.engine.select(self.state, keep.to(self.x.device))
+        keep = np.flatnonzero(self.live)
+        state = self.engine.select(self.state, torch.from_numpy(keep).to(self.x.device))
         age, fresh = self.age[keep], self._take(self.batch_size - len(keep))
-        self._settle(torch.cat([self.sample[keep], fresh]))
+        self._settle(np.concatenate([self.sample[keep], fresh]))
         self.age[: len(keep)] = age
         self.state = self.engine.join(state, self.engine.start(self.block[len(keep) :])) if len(fresh) else state
 
-    def _take(self, count: int) -> Tensor:
+    def _take(self, count: int) -> Integers:
         first, self.queued = self.queued, min(self.queued + count, len(self.x))
-        return torch.arange(first, self.queued)
+        return np.arange(first, self.queued)
 
-    def _settle(self, sample: Tensor) -> None:
+    def _settle(self, sample: Integers) -> None:
         self.sample = sample
-        self.block = self.x[sample.to(self.x.device)]
-        self.age = torch.zeros(len(sample), dtype=torch.int64)
-        self.live = torch.ones(len(sample), dtype=torch.bool)
+        self.block = self.x[torch.from_numpy(sample).to(self.x.device)]  # a copy: it is written to
+        self.age = np.zeros(len(sample), dtype=np.int64)
+        self.live = np.ones(len(sample), dtype=np.bool_)
         self.idle_steps = 0
