@@ -1,0 +1,1 @@
+"""One integer network on every chip: lowering, the reference, engines and backends."""

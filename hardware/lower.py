@@ -1,0 +1,245 @@
+"""Lowering: a spiking Graph becomes an integer program, once, for every backend.
+
+A channel's unit u is the scale of its weights over 2^e: with e fractional bits thresholds, biases and membranes are
+finer than weights.  e is as large as the proven range of the membrane allows, at most 6 (Loihi's shift); where not even
+e = 0 fits, the weights are made coarser, and the lowering says where.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from .._check import RangeError, SpikeportError
+from ..networks.graph import Graph, Node, make_node
+from .normal import SYNAPSES, Normal, normalised
+from .program import DECAY_BITS, STATE_LIMIT, InputCode, IntegerProgram, information
+from .quantise import LARGEST, best_scales, power_of_two_steps, rounded
+from .ranges import Interval, state_interval, value_intervals
+from .units import Group, groups, incoming, per_channel
+
+__all__ = ["MOST_FRACTION_BITS", "input_code", "lower"]
+
+MOST_FRACTION_BITS = 6
+_INPUT_BITS = 8
+_OUTPUT_LIMIT = 1 << 52
+_ROOM = 1.03  # between the range of the real network and 24 bits: rounded weights reach a little further
+
+
+def input_code(low: float, high: float, *, whole: bool = False) -> InputCode:
+    """Eight bits for inputs between ``low`` and ``high``: 0 to 255 where none is below 0, else -127 to 127.
+
+    whole: all inputs are whole numbers (events, spikes); those of at most eight bits keep their value.
+    Raises RangeError for a range that is not finite or empty.
+
+    >>> input_code(0.0, 1.0).scale == 1 / 255, input_code(-1.0, 0.5).low
+    (True, -127)
+    """
+    if not (np.isfinite([low, high]).all() and low <= high):
+        raise RangeError(f"the input lies between {low} and {high}; a finite range was wanted")
+    bottom, top = (0, (1 << _INPUT_BITS) - 1) if low >= 0 else (-LARGEST, LARGEST)
+    largest = max(abs(low), abs(high))
+    if largest == 0 or (whole and largest <= top):
+        return InputCode(1.0, bottom, top)
+    return InputCode(largest / top, bottom, top)
+
+
+def lower(graph: Graph, code: InputCode, *, steps: int = 64) -> IntegerProgram:
+    """Return the integer program of a spiking graph for inputs in ``code``, proven for up to ``steps`` steps.
+
+    Raises UnsupportedError that lists all that has no integer form, RangeError for steps outside 1 to 4096, and
+    SpikeportError where a range cannot be met even with the coarsest weights.
+    """
+    if not 1 <= steps <= 4096:
+        raise RangeError(f"steps is {steps}; choose 1 to 4096")
+    work = _Lowering(normalised(graph), code, steps)
+    for group in groups(work.normal):
+        work.choose(group)
+    nodes = [work.lowered(node) for node in work.normal.graph.nodes]
+    said = information(code, work.output_scale(), steps, **work.notes())
+    program = IntegerProgram.of(Graph.of(nodes, {**graph.information, "integer": said}))
+    return _proven(program)
+
+
+@dataclass
+class _Lowering:
+    normal: Normal
+    code: InputCode
+    steps: int
+    units: dict[str, np.ndarray] = field(default_factory=dict)  # in full shape
+    weights: dict[str, np.ndarray] = field(default_factory=dict)
+    coarser: dict[str, int] = field(default_factory=dict)
+    beta_error: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        low, high = self.code.low * self.code.scale, self.code.high * self.code.scale
+        self.graph = self.normal.graph
+        self.ranges: Mapping[str, Interval] = value_intervals(_real(self.normal), low, high, self.steps)
+        for node in self.graph.nodes:
+            if node.operator in ("input", "neuron"):
+                unit = self.code.scale if node.operator == "input" else 1.0
+                self.units[node.name] = np.full(self.graph.shapes[node.name], unit)
+
+    def unit(self, name: str) -> np.ndarray:
+        """The real value of one unit of each place of a node; of a current only once its group has been chosen."""
+        if name not in self.units:
+            node, shape = self.graph.by_name[name], self.graph.shapes[name]
+            if node.operator == "concat":
+                parts = [self.unit(source) for source in node.sources]
+                self.units[name] = np.concatenate(parts, node.attributes["axis"])
+            else:
+                found = [incoming(node, self.unit(source), shape) for source in node.sources]
+                if any(not np.allclose(other, found[0], rtol=1e-9) for other in found[1:]):
+                    raise SpikeportError(f"{name} adds spikes of different worth; put a synapse before it")
+                self.units[name] = found[0] * self.normal.gains.get(name, 1.0)
+        return self.units[name]
+
+    def choose(self, group: Group) -> None:
+        """Choose the unit of a group and make its weights whole."""
+        rows = {name: self.rows(self.graph.by_name[name], group) for name in group.synapses}
+        first = max(rows, key=lambda name: (rows[name].size, -group.synapses.index(name)))
+        spread = rows[first] if group.channels else rows[first].reshape(1, -1)
+        scale, bound = best_scales(spread), self.bound(group)
+        scale = np.where(scale > 0, scale, np.maximum(bound, np.finfo(np.float32).tiny) / (1 << 16))
+        finest = bound * (_ROOM / STATE_LIMIT)
+        bits = np.floor(np.log2(scale / np.maximum(finest, np.finfo(float).tiny)))
+        bits = int(np.clip(np.quantile(bits, 0.1, method="lower"), 0, MOST_FRACTION_BITS))
+        unit = np.maximum(scale / 2**bits, finest)
+        wide = int((unit > scale / 2**bits).sum())
+        if wide:
+            self.coarser[first] = wide
+        for name, relative in group.relative.items():
+            shape = self.graph.shapes[name]
+            spread = unit * relative
+            self.units[name] = np.broadcast_to(spread.reshape(-1, *([1] * (len(shape) - 1))), shape)
+        for name, wanted in rows.items():
+            step = 2.0**bits if name == first else power_of_two_steps(
+                wanted if group.channels else wanted.reshape(1, -1), unit
+            )  # fmt: skip
+            step = np.broadcast_to(np.asarray(step), unit.shape)
+            whole = rounded(wanted, (unit * step)[:, None]) * step[:, None]
+            self.weights[name] = whole
+
+    def rows(self, node: Node, group: Group) -> np.ndarray:
+        """The weights of a synapse, a row an output channel, for inputs in whole numbers and a group of unit 1."""
+        source = self.unit(node.sources[0])
+        if node.operator == "scale":
+            shape = self.graph.shapes[node.name]
+            factor = np.asarray(node.arrays["factor"], np.float64)
+            factor = factor if factor.ndim in (0, len(shape)) else factor.reshape(-1, *([1] * (len(shape) - 1)))
+            wide = np.broadcast_to(factor, shape) * source
+            weight = wide.reshape(shape[0], -1)
+            if (weight == weight[:, :1]).all():
+                weight = weight[:, :1]
+        elif node.operator == "linear":
+            per_place = source.reshape(-1, source.shape[-1])
+            if not (per_place == per_place[:1]).all():
+                raise SpikeportError(f"{node.name} reads spikes of different worth at different places")
+            weight = node.arrays["weight"].astype(np.float64) * per_place[0]
+        else:
+            weight = node.arrays["weight"].astype(np.float64)
+            groups = node.attributes["groups"]
+            unit = np.repeat(per_channel(node, source).reshape(groups, -1), len(weight) // groups, 0)
+            weight = (weight * unit.reshape(*unit.shape, *([1] * (weight.ndim - 2)))).reshape(len(weight), -1)
+        return np.asarray(weight / group.relative[node.name])
+
+    def bound(self, group: Group) -> np.ndarray:
+        """The largest state or current of each channel of the group, in real units of the group."""
+        largest = np.zeros(group.channels or 1)
+        for name in [*group.relative, *group.sinks]:
+            node = self.graph.by_name[name]
+            source = node.sources[0] if node.operator in ("neuron", "output") else name
+            value = self.ranges[source]
+            if node.operator == "neuron":
+                arrays = {key: np.asarray(array) for key, array in node.arrays.items()}
+                value = state_interval(replace(node, arrays=arrays), value, self.steps)
+            flat = (value.largest / group.relative[source]).reshape(len(value.low), -1)
+            largest = np.maximum(largest, flat.max(1) if group.channels else flat.max())
+        return np.asarray(largest)
+
+    def lowered(self, node: Node) -> Node:
+        """The node with whole arrays."""
+        arrays = {}
+        if node.operator in SYNAPSES:
+            key = "factor" if node.operator == "scale" else "weight"
+            arrays = {key: _shaped(self.weights[node.name], node, self.graph.shapes[node.name])}
+            shift = "shift" if node.operator == "scale" else "bias"
+            if shift in node.arrays:
+                arrays[shift] = self.whole(node, shift, self.unit(node.name))
+        elif node.operator == "neuron":
+            unit = self.unit(node.sources[0])
+            arrays = {key: self.whole(node, key, unit) for key in ("initial", "bias")}
+            # a threshold beyond the limit is one that no membrane reaches
+            arrays["threshold"] = np.clip(self.whole(node, "threshold", unit), 1, STATE_LIMIT)
+            if "beta" in node.arrays:
+                arrays["beta"] = self.decay(node, "beta")
+        elif node.operator == "synaptic_filter":
+            arrays = {"alpha": self.decay(node, "alpha")}
+        return make_node(node.name, node.operator, node.inputs, arrays=arrays, **node.attributes)
+
+    def whole(self, node: Node, key: str, unit: np.ndarray) -> np.ndarray:
+        """round(array / unit), of as few axes as serve."""
+        array = np.asarray(node.arrays[key], np.float64)
+        if node.operator == "linear":
+            return np.asarray(np.rint(array / unit.reshape(-1, unit.shape[-1])[0]))
+        shape = unit.shape
+        wide = array if array.ndim in (0, len(shape)) else array.reshape(-1, *([1] * (len(shape) - 1)))
+        found = np.rint(wide / unit)
+        flat = found.reshape(shape[0], -1)
+        return np.asarray(flat[:, 0] if (flat == flat[:, :1]).all() else found)
+
+    def decay(self, node: Node, key: str) -> np.ndarray:
+        """The nearest k / 4096, k from 1 to 4096; the largest error is kept for the report."""
+        array = np.asarray(node.arrays[key], np.float64)
+        k = np.clip(np.rint(array * (1 << DECAY_BITS)), 1, 1 << DECAY_BITS) / (1 << DECAY_BITS)
+        self.beta_error[node.name] = float(np.abs(k - array).max())
+        return np.asarray(k)
+
+    def output_scale(self) -> float:
+        """The real value of one unit of the readout's current: one for all classes."""
+        return float(self.unit(self.graph.output.sources[0]).flat[0])
+
+    def notes(self) -> dict[str, Any]:
+        """What the lowering has to say, as JSON."""
+        return {"channels_with_coarser_weights": self.coarser, "decay_error": self.beta_error}
+
+
+def _real(normal: Normal) -> Graph:
+    """The normal graph with its averages again, for ranges in real units."""
+    nodes = []
+    for node in normal.graph.nodes:
+        if node.name in normal.gains and node.operator == "sum_pool":
+            node = make_node(node.name, "average_pool", node.inputs, **node.attributes)
+        elif normal.gains.get(node.name, 1.0) != 1.0:
+            node = make_node(node.name, "global_pool", node.inputs, function="mean")
+        nodes.append(node)
+    return Graph.of(nodes)
+
+
+def _shaped(rows: np.ndarray, node: Node, shape: tuple[int, ...]) -> np.ndarray:
+    if node.operator != "scale":
+        return rows.reshape(node.arrays["weight"].shape)
+    return rows[:, 0] if rows.shape[1] == 1 else rows.reshape(shape)
+
+
+def _proven(program: IntegerProgram) -> IntegerProgram:
+    """Check the ranges of the whole numbers themselves, and write them down."""
+    code, graph = program.input, program.graph
+    ranges = value_intervals(graph, code.low, code.high, program.steps)
+    states = {}
+    for node in graph.nodes:
+        if node.operator == "neuron":
+            states[node.name] = float(
+                state_interval(node, ranges[node.sources[0]], program.steps).largest.max(initial=0)
+            )
+        elif node.operator == "synaptic_filter":
+            states[node.name] = float(ranges[node.name].largest.max(initial=0))
+    beyond = {name: value for name, value in states.items() if value > STATE_LIMIT}
+    if beyond:
+        raise SpikeportError(f"states leave 24 bits within {program.steps} steps: {beyond}; ask for fewer steps")
+    last = float(ranges[graph.output.sources[0]].largest.max(initial=0))
+    if last * program.steps ** (1 + graph.output.attributes["ramp"]) > _OUTPUT_LIMIT:
+        raise SpikeportError(f"the output leaves 53 bits within {program.steps} steps; ask for fewer steps")
+    said = {**graph.information["integer"], "largest_state": states, "largest_output": last}
+    return replace(program, graph=Graph.of(graph.nodes, {**graph.information, "integer": said}))
