@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -57,6 +57,15 @@ class _InTurn:
         return x
 
 
+class _Given(NamedTuple):
+    """The data of a training, and of arrays what evaluation needs: the held-out samples, the others' hashes."""
+
+    fit: Samples
+    validation: Samples
+    held_out: Dataset | None = None
+    trained_on: NDArray[np.bytes_] | None = None
+
+
 def train_network(
     config: Config,
     folder: str | Path,
@@ -74,7 +83,8 @@ def train_network(
     render: makes the page of a report; where given, a network that sees the same sample at each step is written into
     the folder ``network`` too, which is evaluated, exits early and is reported as a converted one.
     """
-    task = make_task(config, allow_code=allow_code)
+    given = _training_data(config, allow_code=allow_code)
+    task = _task(config, given, allow_code=allow_code)
     result = train(task, config.training, config.optimizer, folder=folder, resume=resume, progress=progress)
     best, n = result["best"], result["n"]
     best["accuracy_ci95"] = list(accuracy_interval(best["accuracy"], n["validation"]))
@@ -84,7 +94,7 @@ def train_network(
         interval = list(accuracy_interval(measured["accuracy"], measured["n"]))
         result["test"] = {"data": config.data.test, **measured, "accuracy_ci95": interval}
     if render is not None:
-        reason = _why_not_written(config) or _write(config, task, Path(folder), render, allow_code=allow_code)
+        reason = _why_not_written(config) or _write(config, task, given, Path(folder), render)
         result["notes"] = [*result["notes"], *([reason] if reason else [])]
         result["network"] = None if reason else str(Path(folder) / NETWORK)
     return {"data": config.data.train, **result, "parameters": _count(task.network), "folder": str(folder)}
@@ -100,17 +110,16 @@ def _why_not_written(config: Config) -> str:
     return ""
 
 
-def _write(config: Config, task: Task, folder: Path, render: Render, *, allow_code: bool) -> str:
+def _write(config: Config, task: Task, given: _Given, folder: Path, render: Render) -> str:
     """Write the network folder; return why it could not be, or nothing."""
-    data = _dataset(config, config.data.train, "calibration", allow_code=allow_code)
-    fit, validation = _split(config, data.y)
-    held_out, hashes = data.take(validation), data.hashes[fit]
+    if given.held_out is None or given.trained_on is None:
+        raise RangeError("a network folder is written of arrays only; events were given.")
     try:
         made = trained_network(
             task.network.cpu(),
-            held_out,
+            given.held_out,
             timesteps=config.encoder.steps,
-            trained_on=hashes,
+            trained_on=given.trained_on,
             seed=config.training.seed,
         )
     except UnsupportedError as error:
@@ -121,16 +130,18 @@ def _write(config: Config, task: Task, folder: Path, render: Render, *, allow_co
 
 def make_task(config: Config, *, allow_code: bool = False) -> Task:
     """Return data, network, encoder and loss that the settings name; the network's weights follow from the seed."""
-    samples = _load(config, config.data.train, "calibration", allow_code=allow_code)
-    fit, validation = (samples.take(torch.from_numpy(part)) for part in _split(config, samples.y.numpy()))
+    return _task(config, _training_data(config, allow_code=allow_code), allow_code=allow_code)
+
+
+def _task(config: Config, given: _Given, *, allow_code: bool) -> Task:
     encode = _encoder(config.encoder)
-    features = tuple(encode(fit.x[:1]).shape[2:])
+    features = tuple(encode(given.fit.x[:1]).shape[2:])
     seed_everything(config.training.seed)
     network = _network(config.network, features, allow_code=allow_code)
     return Task(
         network,
-        fit,
-        validation,
+        given.fit,
+        given.validation,
         encode,
         make_loss(config.loss),
         make_penalties(config.loss),
@@ -172,11 +183,25 @@ def _network(settings: NetworkSettings, features: tuple[int, ...], *, allow_code
     return made
 
 
+def _training_data(config: Config, *, allow_code: bool) -> _Given:
+    """Read what to train on once, and hold out the validation samples."""
+    if config.data.form == "events":
+        samples = _events(config.encoder, config.data.train, config.data.limit or None)
+        fit_rows, validation_rows = (torch.from_numpy(part) for part in _split(config, samples.y.numpy()))
+        return _Given(samples.take(fit_rows), samples.take(validation_rows))
+    data = _dataset(config, config.data.train, "calibration", allow_code=allow_code)
+    fit, held_out = (data.take(part) for part in _split(config, data.y))
+    return _Given(_samples(fit), _samples(held_out), held_out, fit.hashes)
+
+
 def _load(config: Config, spec: str, part: Part, *, allow_code: bool) -> Samples:
     """The samples of one set, as tensors."""
     if config.data.form == "events":
         return _events(config.encoder, spec, config.data.limit or None)
-    data = _dataset(config, spec, part, allow_code=allow_code)
+    return _samples(_dataset(config, spec, part, allow_code=allow_code))
+
+
+def _samples(data: Dataset) -> Samples:
     return Samples(torch.from_numpy(data.x), torch.as_tensor(data.y))
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from spikeport import RangeError, SpikeportError
+from spikeport.evaluation import train as evaluation_train
 from spikeport.evaluation.train import load_trained, make_task, train_network
 from spikeport.training.config import Config
 
@@ -46,6 +47,16 @@ def test_a_trained_folder_gives_its_network_back(tmp_path: Path) -> None:
     x = task.encode(task.validation.x)
     right = (network(x)[0].mean(0).argmax(1) == task.validation.y).float().mean()
     assert right == pytest.approx(result["best"]["accuracy"])
+
+
+def test_the_training_data_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, load = [], evaluation_train.load_data
+    monkeypatch.setattr(
+        evaluation_train, "load_data", lambda *given, **named: read.append(given) or load(*given, **named)
+    )
+    result = train_network(config(data={"limit": 200}), tmp_path / "run", render=lambda *_: "<html></html>")
+    assert result["network"] is not None
+    assert len(read) == 1
 
 
 def test_the_test_data_choose_nothing(tmp_path: Path) -> None:
