@@ -72,6 +72,7 @@ PARTS: dict[str, tuple[Callable[[], object | None], str]] = {
     "data": (_find_data, "set SPIKEPORT_DATA to the folder that holds mnist.npz and the other data sets"),
     "git": (_find_git, "run the tests in a clone"),
     "gpu": (_find_gpu, "run on a machine with a CUDA device"),
+    "neurobench": (_find_module("neurobench"), "pip install neurobench==2.3.0"),
     "onnxruntime": (_find_module("onnxruntime"), "pip install spikeport[dev]"),
     "tmpfs": (_find_tmpfs, "allow user namespaces (util-linux's unshare), or run as root"),
     "snntorch": (_find_module("snntorch"), "pip install spikeport[dev]"),
