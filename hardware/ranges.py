@@ -53,12 +53,13 @@ def state_interval(node: Node, current: Interval, steps: int) -> Interval:
     low = high = arrays["initial"].copy()
     lowest, highest = low, high
     most = theta * (node.attributes["levels"] if node.attributes["code"] == "graded" else 1)
-    for _ in range(steps):
-        before = _after_reset(node, high, most, theta)
+    for step in range(steps):
+        tested = step or node.attributes["late"]  # an initial membrane meets its first test after the first current
+        before = _after_reset(node, high, most, theta) if tested else high
         low = np.minimum(low, 0) * beta + low_in
         high = np.where(beta < 1, np.maximum(before * beta, 0), before) + high_in  # whole numbers decay toward zero
         if node.attributes["late"]:  # the decay is of what has not been taken away yet
-            low = np.minimum(low, low_in + theta * (beta - 1))
+            low = np.minimum(low, low_in + np.floor(theta * beta) - theta)
         lowest, highest = np.minimum(lowest, low), np.maximum(highest, high)
     return Interval(lowest, highest)
 
