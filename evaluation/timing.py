@@ -19,7 +19,10 @@ SECONDS, MOST_SAMPLES = 15.0, 10_000  # of one fixed run: the number of timed sa
 TRIAL_SECONDS, LEAST_SAMPLES, TRIAL_SAMPLES = 3.0, 128, 4096  # of one trial run
 REPEATS = 5
 # (chunk of steps, places in the batch)
-PLANS = ((4, 64), (1, 64), (2, 64), (8, 64), (2, 128), (4, 128), (1, 256), (2, 256), (1, 512), (2, 512))
+PLANS = (
+    *((4, 64), (1, 64), (2, 64), (8, 64), (2, 128), (4, 128)),
+    *((1, 256), (2, 256), (1, 384), (2, 384), (1, 512), (2, 512)),
+)
 
 
 def timed(
