@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from .._check import RangeError, SpikeportError, UnsupportedError, call_named
 from ..data import (
+    Affine,
     Dataset,
     Delta,
     Direct,
@@ -42,6 +43,7 @@ from .trained import trained_network
 
 __all__ = ["load_trained", "make_task", "train_network"]
 
+_AFFINE = {"turn": "degrees", "stretch": "stretch", "shear": "shear"}  # words of [data] augment, fields of Affine
 NETWORK = "network"  # the folder, inside that of the training, that `spikeport evaluate` takes
 
 
@@ -253,12 +255,20 @@ def _encoder(settings: EncoderSettings) -> Callable[[Tensor], Tensor]:
 
 def _augmentation(words: tuple[str, ...]) -> Callable[[Tensor], Tensor] | None:
     changes: list[Callable[[Tensor], Tensor]] = []
+    affine: dict[str, float] = {}
     for each in words:
-        kind, _, pixels = each.partition(" ")
+        kind, _, size = each.partition(" ")
         if each == "flip":
             changes.append(Flip())
-        elif kind == "shift" and pixels.isascii() and pixels.isdigit():
-            changes.append(Shift(int(pixels)))
+        elif kind == "shift" and size.isascii() and size.isdigit():
+            changes.append(Shift(int(size)))
+        elif kind in _AFFINE and size:
+            affine[_AFFINE[kind]] = parse_scale(size)
         else:
-            raise RangeError(f'[data] augment has {each!r}, but "flip" or "shift PIXELS" is wanted.')
+            raise RangeError(
+                f'[data] augment has {each!r}, but "flip", "shift PIXELS", "turn DEGREES", "stretch SHARE" or '
+                f'"shear SHARE" is wanted.'
+            )
+    if affine:  # all of them at once, so that pixels are read between only once
+        changes.append(Affine(**affine))
     return _InTurn(tuple(changes)) if changes else None

@@ -36,7 +36,10 @@ class DataSettings(_Section):
     mean: tuple[float, ...] = setting((), "subtracted, one number or one a channel", "x · scale")
     std: tuple[float, ...] = setting((), "divided by, one number or one a channel", "x · scale")
     limit: int = setting(0, "take the first so many samples of train and of test; 0: all", "samples", low=0)
-    augment: tuple[str, ...] = setting((), 'random changes of training images: "flip" (left and right), "shift 2"')
+    augment: tuple[str, ...] = setting(
+        (),
+        'random changes of training images: "flip" (left and right), "shift 2", "turn 10", "stretch 0.1", "shear 0.1"',
+    )
 
 
 @dataclass(frozen=True)

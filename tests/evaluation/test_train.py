@@ -75,7 +75,12 @@ def test_every_encoder_of_still_samples_trains(tmp_path: Path, kind: str) -> Non
 def test_events_in_frames_train(tmp_path: Path) -> None:
     path = event_file(tmp_path / "events.npz")
     settings = config(
-        data={"train": str(path), "form": "events", "validation_share": 0.2, "augment": ["shift 1", "flip"]},
+        data={
+            "train": str(path),
+            "form": "events",
+            "validation_share": 0.2,
+            "augment": ["shift 1", "flip", "turn 5", "stretch 1/8"],
+        },
         encoder={"kind": "sequence", "steps": 4, "pool": 2},
         network={"layers": ["conv 4 3x3", "leaky", "pool 2", "flatten", "linear 2", "integrator"]},
         training={"epochs": 6, "batch_size": 8},
@@ -110,7 +115,10 @@ def test_code_runs_only_when_it_is_trusted(tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.parametrize(
     ("sections", "wanted"),
     [
-        ({"data": {"augment": ["turn 3"]}}, "shift PIXELS"),
+        ({"data": {"augment": ["twist 3"]}}, "shift PIXELS"),
+        ({"data": {"augment": ["turn"]}}, "turn DEGREES"),
+        ({"data": {"augment": ["turn a lot"]}}, "a lot"),
+        ({"data": {"augment": ["turn 270"]}}, "degrees"),
         ({"data": {"scale": "a lot"}}, "1/255"),
         ({"data": {"validation_share": 0.001, "limit": 5}}, "both parts"),
         ({"network": {"layers": ["flatten", "linear 5"]}}, "5 outputs"),
