@@ -81,7 +81,7 @@ class _Unroller:
             if kind is None:
                 continue
             stage = self.stage(node, kind)
-            found += [relay for name, relay in self.relays.items() if name not in {s.name for s in found}]
+            found += [relay for relay in self.relays.values() if relay.name not in {s.name for s in found}]
             found.append(stage)
         return found
 

@@ -69,4 +69,5 @@ def test_each_population_comes_after_what_it_reads_at_once(program):
         for projection in stage.projections:
             assert projection.delay > 0 or projection.source in seen
             assert projection.matrix.shape[0] == stage.slots
+        assert stage.name not in seen
         seen.add(stage.name)
