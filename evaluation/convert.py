@@ -15,9 +15,11 @@ from ..conversion.rewrite import simplified
 from ..conversion.source import Source, analog_output, check_graph, check_source
 from ..conversion.spiking import require_convertible
 from ..data import Dataset, Split, split_calibration
+from ..hardware.program import IntegerProgram
 from ..inference import accuracy_interval, paired_difference_interval, steps_within
 from ..networks.graph import Graph
 from ..networks.outputs import outputs_over_time
+from .integer import input_range, integer_part
 
 __all__ = ["Converted", "ExitData", "Progress", "convert_network"]
 
@@ -51,13 +53,15 @@ class ExitData:
 class Converted:
     """A spiking network, the analog one it comes from, the held-out outputs, and the report as JSON.
 
-    analog: None for a network that was trained with spikes and comes from no other.
+    analog: None for a network that was trained with spikes and comes from no other.  integer: None for a network that
+    has no integer form; the report says why.
     """
 
     spiking: Graph
     analog: Graph | None
     exit: ExitData
     report: dict[str, Any]
+    integer: IntegerProgram | None = None
 
 
 def convert_network(
@@ -107,8 +111,11 @@ def convert_network(
     }
     information = {"preprocessing": calibration.preprocessing.to_json(), "seed": seed}
     conversion = {"method": choice.method, "timesteps": timesteps, "spikes": code}
-    spiking = informed(choice.graph, {**information, "conversion": conversion})
-    return Converted(spiking, informed(analog, information), held, report)
+    statistics = {"conversion": conversion, "input_range": input_range(x[split.fit])}
+    spiking = informed(choice.graph, {**information, **statistics})
+    tell("lower to whole numbers", 0.0)
+    integer, report["integer"] = integer_part(spiking, x[split.exit], labels[split.exit], held.outputs)
+    return Converted(spiking, informed(analog, information), held, report, integer)
 
 
 def _silent(stage: str, done: float) -> None:

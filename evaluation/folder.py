@@ -19,10 +19,12 @@ from typing import Any
 from .. import __version__
 from .._check import CorruptFileError, SpikeportError
 from ..data import Preprocessing
+from ..hardware.program import IntegerProgram
 from ..networks.file import atomic_write, load_graph, save_graph
 from ..networks.graph import Graph
 from .convert import Converted, ExitData
 from .exit_file import read_exit, write_exit
+from .integer import INTEGER, lowered
 from .swap import replace_folder, sync
 
 NETWORK, ANN, EXIT, REPORT, PAGE = (
@@ -32,9 +34,9 @@ NETWORK, ANN, EXIT, REPORT, PAGE = (
     "report.json",
     "report.html",
 )
-FILES = (NETWORK, ANN, EXIT, REPORT, PAGE)
-HASHED = (NETWORK, ANN, EXIT)  # report.json holds their sha256, and one over itself
-NEEDED = (NETWORK, EXIT)  # a network that was trained with spikes comes from no other
+FILES = (NETWORK, INTEGER, ANN, EXIT, REPORT, PAGE)
+HASHED = (NETWORK, INTEGER, ANN, EXIT)  # report.json holds their sha256, and one over itself
+NEEDED = (NETWORK, EXIT)  # a network trained with spikes comes from no other; some have no integer form
 PARTIAL = re.compile(r".*\.partial-[0-9a-f]{16}")
 _MAX_REPORT_BYTES = 1 << 26
 
@@ -49,6 +51,7 @@ class Conversion:
     analog: Graph | None
     exit: ExitData
     report: Mapping[str, Any]
+    integer: IntegerProgram | None = None
 
     @property
     def shapes(self) -> tuple[tuple[int, ...], int]:
@@ -112,8 +115,10 @@ def write_folder(
         save_graph(converted.spiking, partial / NETWORK)
         if converted.analog is not None:
             save_graph(converted.analog, partial / ANN)
+        if converted.integer is not None:
+            converted.integer.save(partial / INTEGER)
         _write(partial / EXIT, lambda file: write_exit(converted.exit, file))
-        written = HASHED if converted.analog is not None else NEEDED
+        written = [name for name in HASHED if (partial / name).is_file()]
         files = {name: hashlib.sha256((partial / name).read_bytes()).hexdigest() for name in written}
         report: dict[str, Any] = {"spikeport": __version__, "convert": {**converted.report, "files": files}}
         if evaluation is not None:
@@ -141,7 +146,7 @@ def read_folder(path: str | Path) -> Conversion:
     _require_conversion(path)
     report = read_report(path)
     files = report["convert"].get("files")
-    if not isinstance(files, dict) or set(files) not in (set(HASHED), set(NEEDED)):
+    if not isinstance(files, dict) or not set(NEEDED) <= set(files) <= set(HASHED):
         raise CorruptFileError(
             f"{path / REPORT} does not name the files of the conversion; run spikeport convert again."
         )
@@ -159,7 +164,24 @@ def read_folder(path: str | Path) -> Conversion:
     exit_data = read_exit(path / EXIT, spiking.shapes[spiking.output.name][0])
     if analog is not None and spiking.shapes[spiking.input.name] != analog.shapes[analog.input.name]:
         raise CorruptFileError(f"the two networks in {path} take different inputs; run spikeport convert again.")
-    return Conversion(spiking, analog, exit_data, report)
+    integer = IntegerProgram.load(path / INTEGER) if INTEGER in files else None
+    return Conversion(spiking, analog, exit_data, report, integer)
+
+
+def keep_integer(path: str | Path, held: Conversion, render: Render) -> IntegerProgram:
+    """The integer network of a folder; one that has none yet gets it, made from the statistics of its calibration.
+
+    Raises UnsupportedError for a network without integer form, SpikeportError for one without statistics.
+    """
+    if held.integer is not None:
+        return held.integer
+    program, path = lowered(held.spiking), Path(path)
+    with _errors_of_the_disk(path):
+        program.save(path / INTEGER)
+    digest = hashlib.sha256((path / INTEGER).read_bytes()).hexdigest()
+    about = {**held.report["convert"], "files": {**held.report["convert"]["files"], INTEGER: digest}}
+    update_report(path, {**held.report, "convert": about}, render)
+    return program
 
 
 def read_report(path: str | Path) -> dict[str, Any]:

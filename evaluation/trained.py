@@ -13,6 +13,7 @@ from ..conversion.module_import import state_sha256
 from ..data import Dataset
 from ..networks.outputs import outputs_over_time
 from .convert import LAYER_SAMPLES, Converted, ExitData, accuracy_rows, informed, require_labels
+from .integer import input_range, integer_part
 
 __all__ = ["trained_network"]
 
@@ -59,6 +60,7 @@ def trained_network(
         "seed": seed,
         "source": {"name": name, "sha256": sha256},
         "conversion": {"method": "trained with spikes", "timesteps": timesteps, "spikes": "binary"},
+        "input_range": input_range(held_out.x),
     }
     graph = informed(graph, information)
     outputs = outputs_over_time(graph, held_out.x, timesteps)
@@ -69,11 +71,13 @@ def trained_network(
         held_out.hashes,
         np.unique(np.concatenate([trained_on, held_out.hashes])),
     )
+    integer, about_integer = integer_part(graph, held_out.x, held_out.y, exit_data.outputs)
     report = {
         "model": name,
         "source_sha256": sha256,
         "timesteps": timesteps,
         "seed": seed,
+        "integer": about_integer,
         "n_fit": len(trained_on),
         "n_exit": len(held_out.x),
         **_WITHOUT_CONVERSION,
@@ -81,4 +85,4 @@ def trained_network(
         "layers": layer_rows(graph, None, held_out.x[:LAYER_SAMPLES], timesteps),
         **(about or {}),
     }
-    return Converted(graph, None, exit_data, report)
+    return Converted(graph, None, exit_data, report, integer)

@@ -14,6 +14,7 @@ from spikeport.conversion.source import Source
 from spikeport.conversion.thresholds import MeanSquare
 from spikeport.data import Dataset, Preprocessing, content_hashes, load_data
 from spikeport.evaluation.convert import Converted, ExitData, convert_network
+from spikeport.evaluation.integer import lowered
 from spikeport.networks.graph import Graph, make_node
 
 
@@ -24,7 +25,8 @@ def make_converted() -> Callable[[int], Converted]:
     def make(number: int = 0) -> Converted:
         rng = np.random.default_rng(number)
         weight = rng.normal(size=(3, 4)).astype(np.float32)
-        information = {"preprocessing": Preprocessing(0.5).to_json(), "number": number}
+        statistics = {"low": -1.0, "high": 1.0, "whole": False}
+        information = {"preprocessing": Preprocessing(0.5).to_json(), "number": number, "input_range": statistics}
 
         def graph(middle: Any) -> Graph:
             nodes = [make_node("x", "input", shape=(4,)), make_node("w", "linear", ["x"], arrays={"weight": weight})]
@@ -45,7 +47,8 @@ def make_converted() -> Callable[[int], Converted]:
         labels = rng.integers(0, 3, 6)
         exit_data = ExitData(outputs, labels, labels, hashes[:6], hashes)
         report = {"model": f"number {number}", "timesteps": 5}
-        return Converted(graph(neuron), graph(make_node("a", "activation", ["w"])), exit_data, report)
+        spiking = graph(neuron)
+        return Converted(spiking, graph(make_node("a", "activation", ["w"])), exit_data, report, lowered(spiking))
 
     return make
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +22,11 @@ from spikeport.evaluation.folder import (
     ANN,
     EXIT,
     FILES,
+    INTEGER,
     NETWORK,
     REPORT,
     Render,
+    keep_integer,
     left_behind,
     read_folder,
     read_report,
@@ -31,6 +34,7 @@ from spikeport.evaluation.folder import (
     update_report,
     write_folder,
 )
+from spikeport.networks.graph import Graph
 
 Make = Callable[[int], Converted]
 WORKER = Path(__file__).parent / "folder_worker.py"
@@ -58,9 +62,39 @@ def test_what_is_written_is_read(folder: Path, make_converted: Make) -> None:
     for graph, other in ((held.spiking, wanted.spiking), (held.analog, wanted.analog)):
         assert graph.information == other.information
         assert [node.name for node in graph.nodes] == [node.name for node in other.nodes]
-    assert set(held.report["convert"]["files"]) == {NETWORK, ANN, EXIT}
+    assert set(held.report["convert"]["files"]) == {NETWORK, INTEGER, ANN, EXIT}
+    assert held.integer.output_scale == wanted.integer.output_scale
     assert held.preprocessing.scale == 0.5
     assert held.shapes == ((4,), 3)
+
+
+def test_the_integer_network_is_made_on_first_use(tmp_path: Path, make_converted: Make, render: Render) -> None:
+    """A folder from before, or one whose network has been lowered by nobody yet."""
+    whole, path = make_converted(0), tmp_path / "converted"
+    write_folder(path, replace(whole, integer=None), render)
+    held = read_folder(path)
+    assert held.integer is None
+    made = keep_integer(path, held, render)
+    again = read_folder(path)
+    assert again.integer.input == made.input == whole.integer.input
+    assert keep_integer(path, again, render) is again.integer
+    (path / INTEGER).write_bytes(b"something else")
+    with pytest.raises(CorruptFileError, match=INTEGER):
+        read_folder(path)
+
+
+def test_a_network_without_statistics_says_what_to_do(tmp_path: Path, make_converted: Make, render: Render) -> None:
+    whole = make_converted(0)
+    bare = Graph.of(whole.spiking.nodes, {**whole.spiking.information, "input_range": None})
+    for spoilt, error in ((bare, "convert or train it again"), (_said(whole, {"low": 1}), "make no sense")):
+        path = tmp_path / error.split()[0]
+        write_folder(path, replace(whole, spiking=spoilt, integer=None), render)
+        with pytest.raises(SpikeportError, match=error):
+            keep_integer(path, read_folder(path), render)
+
+
+def _said(converted: Converted, statistics: object) -> Graph:
+    return Graph.of(converted.spiking.nodes, {**converted.spiking.information, "input_range": statistics})
 
 
 def test_an_existing_folder_is_replaced_only_when_asked(folder: Path, make_converted: Make, render: Render) -> None:

@@ -1,0 +1,88 @@
+"""The integer network of a conversion: what input it is made for, what it costs in accuracy, and its file."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .._check import CorruptFileError, SpikeportError, UnsupportedError
+from ..hardware.lower import input_code, lower
+from ..hardware.program import InputCode, IntegerProgram
+from ..hardware.torch_engine import IntegerEngine
+from ..inference import accuracy_interval, paired_difference_interval
+from ..networks.graph import Graph
+
+__all__ = ["INTEGER", "code_of", "input_range", "integer_outputs", "integer_part", "lowered"]
+
+INTEGER = "network.int8.safetensors"
+BITS = 8
+_BATCH = 64
+_RANGE = "input_range"
+
+
+def input_range(x: np.ndarray) -> dict[str, Any]:
+    """What lowering has to know of the calibration samples; kept in the network's information."""
+    return {"low": float(x.min()), "high": float(x.max()), "whole": bool((x == np.rint(x)).all())}
+
+
+def code_of(graph: Graph) -> InputCode:
+    """How inputs become whole numbers, from the calibration statistics that the network carries."""
+    said = graph.information.get(_RANGE)
+    if said is None:
+        raise SpikeportError("this network does not say what inputs it was calibrated on; convert or train it again")
+    try:
+        return input_code(float(said["low"]), float(said["high"]), whole=bool(said["whole"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise CorruptFileError(f"the calibration statistics of this network make no sense ({error})") from None
+
+
+def lowered(graph: Graph) -> IntegerProgram:
+    """The integer program of a spiking network for its own number of steps; raises what ``lower`` raises."""
+    conversion = graph.information.get("conversion", {})
+    steps = conversion.get("timesteps") if isinstance(conversion, Mapping) else None
+    return lower(graph, code_of(graph), steps=int(steps) if isinstance(steps, int) else 64)
+
+
+def integer_outputs(program: IntegerProgram, x: np.ndarray, steps: int) -> Tensor:
+    """The cumulative output in real units (steps, n, classes) for constant inputs x (n, *features)."""
+    engine = IntegerEngine(program, max_steps=steps, chunk=min(4, steps))
+    outputs = torch.empty(steps, len(x), program.classes)
+    for first in range(0, len(x), _BATCH):
+        block = torch.from_numpy(np.ascontiguousarray(x[first : first + _BATCH]))
+        state = engine.start(block)
+        for done in range(0, steps, engine.chunk):
+            output, state = engine.advance(block, state, min(engine.chunk, steps - done))
+            outputs[done : done + len(output), first : first + len(block)] = output
+    return outputs
+
+
+def integer_part(
+    graph: Graph, x: np.ndarray, labels: np.ndarray, outputs: np.ndarray
+) -> tuple[IntegerProgram | None, dict[str, Any]]:
+    """The integer program and what the report says of it; (None, the reason) for a network without integer form.
+
+    x, labels: (n, *features) and (n,), samples that chose nothing.  outputs: (T, n, classes) of the float network.
+    ``accuracy_change`` is integer - float at T, with its paired interval.
+    """
+    try:
+        program = lowered(graph)
+    except UnsupportedError as error:
+        return None, {"refused": str(error)}
+    found = integer_outputs(program, x, len(outputs))[-1].argmax(1)
+    accuracy = float((found.numpy() == labels).mean())
+    change = paired_difference_interval(found, torch.from_numpy(outputs[-1].argmax(1)), torch.from_numpy(labels))
+    said = program.graph.information["integer"]
+    return program, {
+        "bits": BITS,
+        "n": len(x),
+        "accuracy": accuracy,
+        "accuracy_ci95": list(accuracy_interval(accuracy, len(x))),
+        "accuracy_change": change.value,
+        "accuracy_change_ci95": [change.low, change.high],
+        "input": said["input"],
+        "decay_error": max(said["decay_error"].values(), default=0.0),
+        "channels_with_coarser_weights": sum(said["channels_with_coarser_weights"].values()),
+        "largest_state": max(said["largest_state"].values(), default=0.0),
+    }

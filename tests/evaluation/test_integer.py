@@ -1,0 +1,43 @@
+import numpy as np
+import pytest
+import torch
+
+from spikeport.evaluation.integer import code_of, input_range, integer_outputs, integer_part
+from spikeport.hardware.reference import run_reference
+
+
+def test_a_conversion_brings_its_integer_network(digits):
+    converted = digits.converted
+    assert converted.integer.steps == 8
+    said = converted.report["integer"]
+    assert said["bits"] == 8
+    assert said["n"] == converted.report["n_exit"]
+    assert abs(said["accuracy_change"]) < 0.03
+    assert said["accuracy_change_ci95"][0] <= said["accuracy_change"] <= said["accuracy_change_ci95"][1]
+    assert said["accuracy"] == pytest.approx(converted.report["accuracy_by_step"][-1] + said["accuracy_change"])
+
+
+def test_its_outputs_are_those_of_the_reference(digits):
+    program, x = digits.converted.integer, digits.evaluation.x[:70]
+    wanted = program.real_output(run_reference(program, x, 8)[0])
+    np.testing.assert_array_equal(integer_outputs(program, x, 8).numpy(), wanted)
+    torch.testing.assert_close(integer_outputs(program, x, 5), integer_outputs(program, x, 8)[:5])
+
+
+def test_statistics_come_from_the_fitting_samples(digits):
+    said = digits.converted.spiking.information["input_range"]
+    whole = input_range(digits.calibration.x)
+    assert whole["low"] <= said["low"] <= said["high"] <= whole["high"]
+    assert code_of(digits.converted.spiking).high in (127, 255)
+
+
+def test_a_network_without_integer_form_is_no_error(digits):
+    analog = digits.converted.analog
+    program, said = integer_part(
+        analog.__class__.of(analog.nodes, digits.converted.spiking.information),
+        digits.evaluation.x,
+        digits.evaluation.y,
+        np.zeros((8, len(digits.evaluation), 10), np.float32),
+    )
+    assert program is None
+    assert "convert the network first" in said["refused"]
