@@ -42,24 +42,24 @@ def _exponential(y: Floats, bits: Floats, p: Floats) -> None:
 @part
 def derivative(d: Floats, formula: int, height: np.float32, sharpness: np.float32, bits: Floats, p: Floats) -> None:
     """p = the surrogate's derivative at d; the formulas are numbered by ``Surrogate.kernel_id``."""
-    for f in range(len(p)):
-        p[f] = sharpness * abs(d[f])
     if formula == 0:  # arctangent
         for f in range(len(p)):
-            p[f] = height / (ONE + p[f] * p[f])
+            y = sharpness * abs(d[f])
+            p[f] = height / (ONE + y * y)
     elif formula == 1:  # fast sigmoid, SuperSpike
         for f in range(len(p)):
-            p[f] = height / ((ONE + p[f]) * (ONE + p[f]))
+            y = sharpness * abs(d[f])
+            p[f] = height / ((ONE + y) * (ONE + y))
     elif formula == 3:  # triangle
         for f in range(len(p)):
-            p[f] = height * max(ZERO, ONE - p[f])
+            p[f] = height * max(ZERO, ONE - sharpness * abs(d[f]))
     elif formula == 5:  # straight through
         for f in range(len(p)):
             p[f] = height
     else:  # sigmoid, Gaussian
         share = ONE if formula == 2 else ZERO
         for f in range(len(p)):
-            p[f] *= ONE if formula == 2 else abs(d[f])
+            p[f] = sharpness * abs(d[f]) * (ONE if formula == 2 else abs(d[f]))
         _exponential(p, bits, p)
         for f in range(len(p)):
             p[f] = height * p[f] / ((ONE + share * p[f]) * (ONE + share * p[f]))

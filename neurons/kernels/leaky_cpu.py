@@ -17,7 +17,7 @@ from .formulas_cpu import ONE, ZERO, Floats, derivative, part
 
 __all__ = ["leaky_backward", "leaky_forward"]
 
-BLOCK = 1024  # features a task: the buffers that a step touches about fill the first-level cache (32 KiB)
+BLOCK = 2048  # features a task: its buffers lie in the second-level cache, and rows are long enough to be fetched ahead
 
 # What ``factors`` holds, float32.  TIE: the spike at u = threshold; then 1 for the reset in use (now, or a step late);
 # ATTACHED: 1 if gradient flows through the spike that resets; the surrogate's coefficients.
@@ -69,11 +69,17 @@ def _forward_block(
     real = bits.view(np.float32)
     row_x, row_s, row_d = bits[ROWS : ROWS + BLOCK], bits[ROWS + BLOCK : ROWS + 2 * BLOCK], bits[ROWS + 2 * BLOCK :]
     first = n * features + low
+    subtract, late_subtract, tie = factors[SUBTRACT], factors[LATE_SUBTRACT], factors[TIE]
     for f in range(width):
-        v, theta = membrane[first + f], threshold[low + f]
-        real[B + f], real[THETA + f], real[V + f] = beta[low + f], theta, v
-        real[NOW + f], real[LATE + f] = factors[SUBTRACT] * theta, factors[LATE_SUBTRACT] * theta
-        real[R + f] = ONE if v - theta > ZERO else (factors[TIE] if v - theta == ZERO else ZERO)
+        real[B + f] = beta[low + f]
+    for f in range(width):
+        real[THETA + f] = threshold[low + f]
+    for f in range(width):
+        real[V + f] = membrane[first + f]
+    for f in range(width):
+        d = real[V + f] - real[THETA + f]
+        real[R + f] = ONE if d > ZERO else (tie if d == ZERO else ZERO)
+        real[NOW + f], real[LATE + f] = subtract * real[THETA + f], late_subtract * real[THETA + f]
     for t in range(steps):
         start = (t * batch + n) * features + low
         x = read(current[start : start + width], row_x)
@@ -169,6 +175,30 @@ def _step_back(
 
 
 @part
+def _prepare_plain(
+    n: int, low: int, real: Floats, to_after: Floats, beta: Floats, threshold: Floats, factors: Floats
+) -> None:
+    """Fill the buffers that ``_step_back_plain`` uses; a loop each, or none is vectorised."""
+    width, first, subtract = min(BLOCK, len(beta) - low), n * len(beta) + low, factors[ATTACHED] * factors[SUBTRACT]
+    for f in range(width):
+        real[B + f] = beta[low + f]
+    for f in range(width):
+        real[_THETA_E + f] = subtract * threshold[low + f]
+    for f in range(width):
+        real[_C + f] = to_after[first + f]
+
+
+@part
+def _step_back_plain(width: int, real: Floats, ds: Floats, dx: Floats) -> None:
+    """What ``_step_back`` computes where e is c and only a subtraction at once takes part: the commonest case."""
+    b, c, p, theta_e = real[B:THETA], real[_C:_E], real[_P:_G], real[_THETA_E:_SUM_B]
+    for f in range(width):
+        du = c[f] + p[f] * (ds[f] - theta_e[f] * c[f])
+        dx[f] = du
+        c[f] = b[f] * du
+
+
+@part
 def _backward_block(
     n: int,
     low: int,
@@ -190,6 +220,7 @@ def _backward_block(
     """Run one block of features backwards through time."""
     features, wanted = len(beta), len(to_beta) > 0
     late = factors[LATE_SUBTRACT] + factors[LATE_ZERO] > ZERO
+    plain = not wanted and not late and factors[ZERO_NOW] == ZERO
     width, first = min(BLOCK, features - low), n * features + low
     bits = np.empty(_ROWS + 3 * BLOCK, np.uint32)
     real = bits.view(np.float32)
@@ -199,7 +230,10 @@ def _backward_block(
         bits[_ROWS + 2 * BLOCK :],
     )
     p = real[_P : _P + width]
-    _prepare(n, low, real, to_after, beta, threshold, factors)
+    if plain:
+        _prepare_plain(n, low, real, to_after, beta, threshold, factors)
+    else:
+        _prepare(n, low, real, to_after, beta, threshold, factors)
     for t in range(steps - 1, -2 if late else -1, -1):
         start = (t * batch + n) * features + low if t >= 0 else 0
         row = to_current[start : start + width]
@@ -211,7 +245,10 @@ def _backward_block(
             for f in range(width):
                 d[f], ds[f], real[B + f] = membrane[first + f] - real[THETA + f], ZERO, ONE
         derivative(d, formula, factors[HEIGHT], factors[SHARPNESS], row_x, p)
-        _step_back(width, real, d, ds, dx, factors, t == steps - 1, wanted)
+        if plain:
+            _step_back_plain(width, real, ds, dx)
+        else:
+            _step_back(width, real, d, ds, dx, factors, t == steps - 1, wanted)
         if t >= 0:
             write(row, row_x)
     if wanted and not late:
@@ -219,7 +256,8 @@ def _backward_block(
             real[_SUM_B + f] += real[_G + f] * membrane[first + f]
     for f in range(width):
         to_membrane[first + f] = real[_C + f]
-        if wanted:
+    if wanted:
+        for f in range(width):
             to_beta[first + f], to_threshold[first + f] = real[_SUM_B + f], real[_SUM_T + f]
 
 

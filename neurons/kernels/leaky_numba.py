@@ -12,6 +12,11 @@ from .leaky_steps import Formula
 
 __all__ = ["backward_numba", "forward_numba"]
 
+# glibc gives large blocks back to the system when they are freed, and touching the fresh pages of the next ones takes
+# longer than a kernel does.  Once a block of just under 32 MiB was freed, it keeps up to 64 MiB (M_MMAP_THRESHOLD in
+# mallopt(3)).  The block is not touched, so it costs nothing; other systems do not care.
+torch.empty((32 << 20) - (64 << 10), dtype=torch.uint8)
+
 
 def forward_numba(
     current: Tensor, membrane: Tensor, beta: Tensor, threshold: Tensor, firing: Firing, saved: Tensor
