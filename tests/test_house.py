@@ -66,6 +66,10 @@ def settings() -> dict:
     return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
 
 
+def package_data() -> list[tuple[str, str]]:
+    return [(package, pattern) for package, patterns in settings()["package-data"].items() for pattern in patterns]
+
+
 def imported(path: Path, tree: ast.Module) -> Iterator[tuple[int, str]]:
     """Line and dotted name, seen from the package ("neurons.leaky"), of each import of our own, wherever it stands."""
     for node in ast.walk(tree):
@@ -127,15 +131,16 @@ def test_packages_are_the_folders() -> None:
     folders = {path.parent.as_posix() for path in shipped_files() if path.name == "__init__.py"}
     wanted = {"spikeport" if folder == "." else f"spikeport.{folder.replace('/', '.')}" for folder in folders}
     assert set(settings()["packages"]) == wanted
-    homeless = {path for path in shipped_files() if path.parent.as_posix() not in folders}
+    data = {
+        file for package, pattern in package_data() for file in ROOT.joinpath(*package.split(".")[1:]).glob(pattern)
+    }
+    homeless = {path for path in shipped_files() if path.parent.as_posix() not in folders and ROOT / path not in data}
     assert homeless == set(), "these lie in a folder without __init__.py and would not ship"
 
 
 def test_package_data_names_files_that_exist() -> None:
-    for package, patterns in settings()["package-data"].items():
-        folder = ROOT.joinpath(*package.split(".")[1:])
-        for pattern in patterns:
-            assert list(folder.glob(pattern)), f"{package}: {pattern}"
+    for package, pattern in package_data():
+        assert list(ROOT.joinpath(*package.split(".")[1:]).glob(pattern)), f"{package}: {pattern}"
 
 
 def test_the_root_holds_only_its_own_modules() -> None:
