@@ -1,0 +1,101 @@
+"""The integer engine behind the protocol of backends."""
+
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .._check import SpikeportError, UnsupportedError
+from ..networks.engine import NetworkState
+from .backend import Recording
+from .forms import forms
+from .int8 import largest_exact_input
+from .program import IntegerProgram
+from .torch_engine import IntegerEngine
+
+__all__ = ["TorchBackend", "TorchSession"]
+
+
+class TorchSession:
+    """One batch in the integer engine; ``start`` takes a new one."""
+
+    def __init__(self, program: IntegerProgram, *, largest_byte: int | None = None) -> None:
+        self.program, self._largest_byte = program, largest_byte
+        self._engines: dict[bool, IntegerEngine] = {}
+        self._running: tuple[IntegerEngine, Tensor, NetworkState] | None = None
+        self._done = 0
+
+    def start(self, x: np.ndarray, *, constant: bool = True) -> None:
+        """Take fresh states for x (n, *features), or (steps, n, *features) with ``constant=False``; analog."""
+        self.program.require_input(x, steps=1 if constant else len(x), constant=constant)
+        if constant not in self._engines:
+            self._engines[constant] = IntegerEngine(
+                self.program, constant_input=constant, largest_byte=self._largest_byte
+            )
+        engine, samples = self._engines[constant], torch.from_numpy(np.ascontiguousarray(x))
+        self._running = engine, samples, engine.start(samples) if constant else engine.initial_state(x.shape[1])
+        self._done = 0
+
+    def advance(self, steps: int, *, record: Sequence[str] = ()) -> Recording:
+        """Run the next steps of all samples; raises RangeError beyond the steps that the program is proven for."""
+        if self._running is None:
+            raise SpikeportError("nothing is running; call start first")
+        engine, x, state = self._running
+        self.program.require_input(x.numpy(), steps=self._done + steps, constant=engine.constant_input or steps < 1)
+        seen: dict[str, list[Tensor]] = {name: [] for name in (*record, self.program.graph.output.name)}
+        block = x if engine.constant_input else x[self._done : self._done + steps]
+
+        def observe(name: str, values: Tensor) -> None:
+            if name in seen:
+                seen[name].append(values.to(torch.int64))
+
+        _, state = engine.advance(block, state, steps, observe)
+        self._running, self._done = (engine, x, state), self._done + steps
+        found: Mapping[str, np.ndarray] = {name: torch.cat(parts).numpy() for name, parts in seen.items()}
+        return Recording(found[self.program.graph.output.name], {name: found[name] for name in record})
+
+    def report(self) -> dict[str, Any]:
+        """The engine, its version and threads, and which synapses run in int8."""
+        int8 = sorted(next(iter(self._engines.values())).int8) if self._engines else None
+        return {
+            "backend": "torch", "version": torch.__version__, "threads": torch.get_num_threads(),
+            "largest_exact_byte": largest_exact_input() if self._largest_byte is None else self._largest_byte,
+            "int8": int8,
+        }  # fmt: skip
+
+    def close(self) -> None:
+        """Free everything; may be called twice."""
+        self._engines.clear()
+        self._running = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class TorchBackend:
+    """Integer networks on the CPU through PyTorch: always there, and exact."""
+
+    name = "torch"
+
+    def unsupported(self, program: IntegerProgram) -> list[str]:
+        """Values that no float holds; else nothing."""
+        try:
+            forms(program, 0)
+        except UnsupportedError as error:
+            return [str(error)]
+        return []
+
+    def available(self) -> None:
+        """PyTorch is a part of spikeport."""
+
+    def compile(self, program: IntegerProgram) -> TorchSession:
+        """A session; raises UnsupportedError as ``compiled`` does."""
+        return TorchSession(program)
