@@ -19,6 +19,7 @@ from .doctor import doctor
 from .evaluate import evaluate, report
 from .inspect import inspect
 from .output import error_line, error_object, print_json
+from .run import run_backend
 from .train import train
 
 __all__ = ["app", "main", "run"]
@@ -35,6 +36,7 @@ app = typer.Typer(
 )
 for _command in (doctor, inspect, convert, train, evaluate, report, demo):
     app.command()(_command)
+app.command("run")(run_backend)
 
 
 def _print_version(wanted: bool) -> None:

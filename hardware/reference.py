@@ -9,7 +9,7 @@ from ..networks.graph import Edge, Node
 from .program import DECAY_BITS, IntegerProgram
 from .windows import windows
 
-__all__ = ["decay", "decays", "fire", "run_reference", "steps_of"]
+__all__ = ["Values", "decay", "decays", "fire", "run_reference", "steps_of"]
 
 Values = dict[str, np.ndarray]
 Attributes = Mapping[str, Any]

@@ -1,0 +1,130 @@
+"""``spikeport run``: the integer network of a conversion on a backend."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from . import options
+from .output import finish, percent, progress_bar, rows, table
+
+__all__ = ["run_backend", "run_tables"]
+
+
+def run_backend(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="The folder that spikeport convert wrote.", show_default=False)
+    ],
+    data: Annotated[str, typer.Option("--data", metavar="DATA", help=options.DATA_HELP, show_default=False)],
+    backend: Annotated[
+        str, typer.Option("--backend", metavar="NAME", help="torch, reference, lava or brian2.")
+    ] = "torch",
+    policy: Annotated[
+        str, typer.Option("--policy", metavar="confidence|fixed:T", help="When a sample has decided.")
+    ] = "confidence",
+    steps: Annotated[
+        int | None,
+        typer.Option("--steps", min=1, help="Run at most so many steps; those of the conversion if not given."),
+    ] = None,
+    max_loss: Annotated[
+        float, typer.Option("--max-loss", min=0.0, max=1.0, help="Share of accuracy that early exit may cost.")
+    ] = 0.001,
+    chip: Annotated[
+        str,
+        typer.Option("--chip", metavar="NAME", help="Map to and price on: loihi1, loihi2, speck, truenorth, generic."),
+    ] = "loihi2",
+    compare: Annotated[
+        str | None, typer.Option("--compare", metavar="reference", help="Compare every spike with the reference.")
+    ] = None,
+    scale: options.Scale = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
+    layout: options.Layout = None,
+    limit: options.Limit = None,
+    allow_code: options.AllowCode = False,
+    as_json: options.Json = False,
+) -> None:
+    """Run the integer network in DIR on a backend.
+
+    It has eight-bit weights and is the same on every backend, spike for spike (--compare reference shows it). Where DIR
+    has none yet, it is made from the statistics of the calibration. The exit rule is calibrated as for evaluate. Shows
+    accuracy, steps, operations, energy by cited prices, and the cores that the chip needs; the result also goes into
+    DIR's report.
+    """
+    from ..evaluation.evaluate import calibrated_rule
+    from ..evaluation.folder import keep_integer, read_folder, require_writable, update_report
+    from ..evaluation.run import backend_named, run_on
+    from ..hardware.chips import load_chip
+    from ..report import render_report
+
+    chosen, place = options.parse_policy(policy), backend_named(backend)
+    load_chip(chip)
+    held = read_folder(folder)
+    require_writable(folder)
+    preprocessing = options.changed(held.preprocessing, scale, mean, std, layout)
+    samples = options.load_for(data, "evaluation", preprocessing, held.shapes, limit=limit, allow_code=allow_code)
+    program = keep_integer(folder, held, render_report)
+    rule = chosen or calibrated_rule(held.exit, max_loss=max_loss)
+    with progress_bar() as progress:
+        result = run_on(
+            place,
+            program,
+            samples,
+            steps=steps or min(program.steps, len(held.exit.outputs)),
+            rule=rule,
+            chip=chip,
+            compare_with=compare,
+            shared=held.exit.calibration_hashes,
+            progress=progress,
+        )
+    report = read_folder(folder).report
+    update_report(folder, {**report, "run": {**report.get("run", {}), backend: result}}, render_report)
+    finish(result, run_tables(result), as_json)
+
+
+def run_tables(result: Mapping[str, Any]) -> list[Any]:
+    """What a person wants to see of a run."""
+    energy, mapping, agreement = result["energy"], result["mapping"], result["agreement"]
+    summary = rows(
+        f"Run on {result['backend']}, {result['data']}, {result['n']} samples",
+        [
+            ("accuracy", percent(result["accuracy"], result["accuracy_ci95"], result["n"])),
+            ("mean steps to a decision", f"{result['mean_steps']:.2f} of {result['timesteps']}, {result['policy']}"),
+            ("synaptic operations a sample", f"{result['synaptic_operations']:,.0f}"),
+            ("seconds", f"{result['seconds']:.2f}, and {result['compile_seconds']:.2f} to compile"),
+            ("agreement with the reference", _agreement(agreement)),
+            (f"energy a sample ({energy['chip']})", _energy(energy["total"])),
+            (f"cores ({mapping['chip']})", f"{mapping['cores']} of {mapping['cores_of_the_chip']}"),
+            ("does not fit", "; ".join(mapping["violations"]) or None),
+        ],
+    )
+    terms = table(
+        "Energy a sample, by cited prices",
+        ("term", "number", "pJ", "evidence"),
+        [
+            (
+                term["term"].replace("_", " "),
+                f"{term['count_per_sample']:,.0f}",
+                None if term["picojoules_per_sample"] is None else f"{term['picojoules_per_sample']:,.0f}",
+                term.get("evidence"),
+            )
+            for term in energy["terms"]
+        ],
+    )
+    layers = table(
+        "Spikes a sample", ("layer", "spikes"), [(k, f"{v:,.1f}") for k, v in result["spikes_per_layer"].items()]
+    )
+    return [layers, terms, summary]
+
+
+def _energy(total: float | None) -> str:
+    return "no total: a term has no published price" if total is None else f"{total / 1e6:.4g} µJ"
+
+
+def _agreement(agreement: Mapping[str, Any] | None) -> str | None:
+    if agreement is None:
+        return None
+    said = f"{agreement['mismatches']} of {agreement['spikes_compared']:,} values differ"
+    first = agreement["first_divergence"]
+    return said if first is None else f"{said}, first in {first['layer']} at step {first['step'] + 1}"
