@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from html import escape
 from importlib.resources import files
 
+from .hardware import hardware
 from .headlines import cards, lead
 from .markup import name
 from .pictures import cost_pictures, inner_pictures, time_pictures
@@ -52,11 +53,13 @@ def _sections(root: Part) -> str:
     convert, evaluate = root["convert"], root["evaluate"]
     time = time_pictures(convert, evaluate) + ([] if evaluate else [_invitation()])
     cost, exit_rule = cost_pictures(evaluate), oracle(evaluate)
+    on_chip = hardware(convert, root["run"])
     return "\n".join(
         (
             _section("Accuracy over time", _grid(time) + step_by_step(convert, evaluate)),
             _section("What a decision costs", _grid(cost) + exit_rule) if cost or exit_rule else "",
             _section("Inside the network", _grid(inner_pictures(convert, evaluate)) + layers(convert)),
+            _section("On hardware", on_chip) if on_chip else "",
             _section("Conversion", conversion(convert)),
             _section("Sources", sources(root)),
         )

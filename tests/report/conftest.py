@@ -116,6 +116,59 @@ def _evaluate(steps: int) -> dict[str, Any]:
     }
 
 
+def _integer() -> dict[str, Any]:
+    return {
+        "bits": 8,
+        "n": 162,
+        "accuracy": 0.9691358024691358,
+        "accuracy_ci95": [0.93, 0.987],
+        "accuracy_change": -0.006172839506172839,
+        "accuracy_change_ci95": [-0.0185, 0.0],
+        "input": {"scale": 0.00392, "low": 0, "high": 255},
+        "decay_error": 0.0001,
+        "channels_with_coarser_weights": 3,
+        "largest_state": 7992448.0,
+    }
+
+
+def _run(backend: str, mismatches: int) -> dict[str, Any]:
+    first = {"layer": "features.0.conv", "step": 3, "sample": 1, "unit": 17} if mismatches else None
+    row = {"evidence": "proxy", "scope": "term", "source": "Loihi 1's figure (Davies et al. 2018)"}
+    layer = {"name": "features.0.conv", "neurons": 3422, "cores": 4, "neurons_per_core": 900, "in_axons": 812}
+    return {
+        "backend": backend,
+        "data": "digits",
+        "n": 360,
+        "accuracy": 0.9722222222222222,
+        "mean_steps": 2.14,
+        "seconds": 8.43,
+        "agreement": {
+            "with": "reference",
+            "spikes_compared": 4894400,
+            "mismatches": mismatches,
+            "first_divergence": first,
+        },
+        "energy": {
+            "chip": "loihi2",
+            "total": None,
+            "unit": "pJ a sample",
+            "terms": [
+                {"term": "accumulate", "count_per_sample": 75675.2, "picojoules_per_sample": 1785939.4, **row},
+                {"term": "multiply_accumulate", "count_per_sample": 7744.0, "picojoules_per_sample": None},
+            ],
+        },
+        "mapping": {
+            "chip": "loihi2",
+            "approximate": True,
+            "cores": 4,
+            "cores_of_the_chip": 120,
+            "fits": False,
+            "violations": ["features.0.conv: no maximum of currents on this chip; use average pooling"],
+            "layers": [{**layer, "out_axons": 1200, "synapse_bits": 910000}],
+        },
+    }
+
+
 @pytest.fixture
 def make_report() -> Callable[..., dict[str, Any]]:
     """Return a function that makes a report: ``make(steps=32, layers=6, evaluate=True)``."""
@@ -123,7 +176,9 @@ def make_report() -> Callable[..., dict[str, Any]]:
     def make(steps: int = 32, layers: int = 6, *, evaluate: bool = True) -> dict[str, Any]:
         report: dict[str, Any] = {"spikeport": "0.1.0", "convert": _convert(steps, layers)}
         if evaluate:
+            report["convert"]["integer"] = _integer()
             report["evaluate"] = _evaluate(steps)
+            report["run"] = {"torch": _run("torch", 0), "lava": _run("lava", 2)}
         return report
 
     return make
