@@ -309,7 +309,7 @@ def _flat(x: Tensor) -> Tensor:
 
 def _over_time(x: Tensor, rows: int) -> Tensor:
     """(rows * batch, *features) as (rows, batch, *features), without a copy."""
-    return x.unflatten(0, (rows, x.shape[0] // rows))
+    return x.reshape(rows, x.shape[0] // rows, *x.shape[1:])
 
 
 def _layout(x: Tensor) -> Tensor:
