@@ -31,12 +31,9 @@ def test_a_decided_sample_costs_nothing_more(program, spikes):
     assert found.accumulates <= count(program, spikes).accumulates
 
 
-def test_accumulates_are_spikes_times_the_synapses_they_reach(spikes, program, request):
+@pytest.mark.parametrize("graph", ["binary", "signed", "graded", "zero", "none", "leak", "late"], indirect=True)
+def test_accumulates_are_spikes_times_the_synapses_they_reach(spikes, program):
     """By the unrolled matrices, where no pool or plain sum lies between (there a synapse of the graph is several)."""
-    if "dense" not in request.node.name and any(
-        node.operator not in ("input", "linear", "neuron", "output") for node in program.graph.nodes
-    ):
-        pytest.skip("a synapse of the graph is not one of the matrices")
     total = 0
     for stage in stages(program):
         for projection in stage.projections:
