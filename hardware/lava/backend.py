@@ -136,6 +136,7 @@ class LavaSession:
         return {
             "engine": self.backend.name,
             "versions": {name: versions.get(name) for name in ("python", "lava", "numpy", "scipy")},
+            "pid": versions.get("pid"),
             "tested_on_a_chip": False,
             "batch": self._loaded,
             "processes": len(self.stages) + sum(len(stage.projections) for stage in self.stages),

@@ -17,6 +17,7 @@ __all__ = ["LAVA_PACKAGES", "find_lava_python", "install_lava", "lava_home", "py
 
 LAVA_PACKAGES = ("lava-nc==0.10.0", "numpy<2")
 VARIABLE = "SPIKEPORT_LAVA_PYTHON"
+SYSTEM = ("/usr/bin/python3.10", "/usr/local/bin/python3.10", "/opt/homebrew/bin/python3.10")
 _PLACES = (
     ".pyenv/versions/3.10*/bin/python",
     ".local/share/uv/python/cpython-3.10*/bin/python",
@@ -67,7 +68,7 @@ def python310() -> str:
 
 def candidates() -> Iterator[str]:
     """Paths that may be a Python 3.10, each once; none has been run yet."""
-    found = [os.environ.get(VARIABLE), shutil.which("python3.10"), "/usr/bin/python3.10"]
+    found = [os.environ.get(VARIABLE), shutil.which("python3.10"), *SYSTEM]
     for pattern in _PLACES:
         found += sorted(map(str, Path.home().glob(pattern)))
     yield from dict.fromkeys(path for path in found if path and Path(path).is_file())

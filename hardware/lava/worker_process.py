@@ -32,6 +32,7 @@ _TAIL_LINES = 40
 _BEATS = 5  # in the time of silence that is allowed
 _END_SECONDS = 2.0
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+_MEMORY = ("MemoryError", "Cannot allocate memory", "No space left on device")
 _SIGNALS = {9: "killed (SIGKILL; the system does so when memory runs out)", 11: "a segmentation fault"}
 
 
@@ -146,7 +147,7 @@ class Worker:
 
     def _failed(self, header: Header, op: str) -> WorkerCrashed:
         kind, message = header.get("kind"), header.get("message")
-        if kind in ("MemoryError", "_ArrayMemoryError"):
+        if any(mark in f"{kind} {message} {self._tail()}" for mark in _MEMORY):
             return self._crashed(f"ran out of memory when asked to {op}; use smaller batches ({message})", final=True)
         return self._crashed(f"failed when asked to {op}: {kind}: {message}", final=kind != "ProcessDied")
 

@@ -306,8 +306,8 @@ def stock_connection(entry: Header, arrays: Arrays) -> Any:
     fields = {"weights": weights, "weight_exp": entry["weight_exp"], "num_message_bits": entry["message_bits"]}
     if entry["lag"] == 1:
         return Sparse(**fields)
-    delays = weights.copy()
-    delays.data = np.full_like(weights.data, entry["lag"] - 1)
+    delays = weights.astype(int)  # Lava takes no other type
+    delays.data[:] = entry["lag"] - 1
     return DelaySparse(**fields, delays=delays, max_delay=entry["lag"] - 1)
 
 
