@@ -1,6 +1,13 @@
-"""A small random network, converted in the tests of the methods, the correction and the report of layers."""
+"""A small random network for many tests, and the process that reads damaged files."""
 
-from collections.abc import Callable
+import json
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,3 +55,64 @@ def make_network() -> Callable[[int], Graph]:
 def make_samples() -> Callable[..., np.ndarray]:
     """make_samples(n, seed=0): inputs (n, 1, 8, 8)."""
     return lambda n, seed=0: np.random.default_rng(100 + seed).normal(size=(n, 1, 8, 8)).astype(np.float32)
+
+
+SECONDS = 10.0  # for each file
+START_UP = 120.0  # the first answer waits for the imports
+
+
+class Worker:
+    """The process that reads the damaged files; it is started again when it died."""
+
+    def __init__(self, script: str) -> None:
+        self._script = Path(__file__).with_name(script)
+        self._start()
+
+    def _start(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-W", "ignore", self._script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self._answers: queue.Queue[str] = queue.Queue()
+        threading.Thread(target=self._listen, args=(self._process, self._answers), daemon=True).start()
+        self._patience = START_UP
+
+    @staticmethod
+    def _listen(process: "subprocess.Popen[str]", answers: "queue.Queue[str]") -> None:
+        for line in process.stdout or []:
+            answers.put(line)
+        answers.put("")
+
+    def ask(self, path: Path) -> dict[str, Any]:
+        """What became of the file; "crash" or "hang" where the process gave no answer."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{path}\n")
+        self._process.stdin.flush()
+        try:
+            answer = self._answers.get(timeout=self._patience)
+        except queue.Empty:
+            answer = None
+        if not answer:
+            self.close()
+            code = self._process.returncode
+            self._start()
+            return {"result": "hang" if answer is None else "crash", "text": str(code), "seconds": SECONDS}
+        self._patience = SECONDS
+        return dict(json.loads(answer))
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+@pytest.fixture(scope="module")
+def fault_worker() -> Iterator[Callable[[str], Worker]]:
+    """Start a script of this folder that answers each file name with one line of JSON."""
+    started: list[Worker] = []
+
+    def start(script: str) -> Worker:
+        started.append(Worker(script))
+        return started[-1]
+
+    yield start
+    for worker in started:
+        worker.close()

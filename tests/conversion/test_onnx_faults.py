@@ -1,12 +1,7 @@
 """Law: a damaged ONNX file ends in a typed error, or is a network that computes what ONNX Runtime computes with it."""
 
-import json
-import queue
-import subprocess
-import sys
-import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +14,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.needs("onnxruntime")]
 
 MUTATIONS = 200
 SECONDS = 10.0
-START_UP = 120.0  # the first answer waits for the imports
 
 # Little weight and much structure, so that most flipped bits change what the file means.
 NODES = """
@@ -78,57 +72,12 @@ def sound_model() -> bytes:
     return model.SerializeToString()
 
 
-class Worker:
-    """The process that reads the damaged files; it is started again when it died."""
-
-    def __init__(self) -> None:
-        self._start()
-
-    def _start(self) -> None:
-        script = Path(__file__).with_name("onnx_fault_worker.py")
-        self._process = subprocess.Popen(
-            [sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        self._answers: queue.Queue[str] = queue.Queue()
-        threading.Thread(target=self._listen, args=(self._process, self._answers), daemon=True).start()
-        self._patience = START_UP
-
-    @staticmethod
-    def _listen(process: "subprocess.Popen[str]", answers: "queue.Queue[str]") -> None:
-        for line in process.stdout or []:
-            answers.put(line)
-        answers.put("")
-
-    def ask(self, path: Path) -> dict[str, Any]:
-        """What became of the file; "crash" or "hang" where the process gave no answer."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(f"{path}\n")
-        self._process.stdin.flush()
-        try:
-            answer = self._answers.get(timeout=self._patience)
-        except queue.Empty:
-            answer = None
-        if not answer:
-            self.close()
-            code = self._process.returncode
-            self._start()
-            return {"result": "hang" if answer is None else "crash", "text": str(code), "seconds": SECONDS}
-        self._patience = SECONDS
-        return dict(json.loads(answer))
-
-    def close(self) -> None:
-        self._process.kill()
-        self._process.communicate()
-
-
 @pytest.fixture(scope="module")
-def worker() -> Iterator[Worker]:
-    worker = Worker()
-    yield worker
-    worker.close()
+def worker(fault_worker: Callable[[str], Any]) -> Any:
+    return fault_worker("onnx_fault_worker.py")
 
 
-def outcomes(worker: Worker, mutants: list[bytes], folder: Path) -> list[dict[str, Any]]:
+def outcomes(worker: Any, mutants: list[bytes], folder: Path) -> list[dict[str, Any]]:
     path, found = folder / "mutant.onnx", []
     for mutant in mutants:
         path.write_bytes(mutant)
@@ -138,12 +87,12 @@ def outcomes(worker: Worker, mutants: list[bytes], folder: Path) -> list[dict[st
     return found
 
 
-def test_the_sound_model_is_equal(worker: Worker, tmp_path: Path) -> None:
+def test_the_sound_model_is_equal(worker: Any, tmp_path: Path) -> None:
     (found,) = outcomes(worker, [sound_model()], tmp_path)
     assert found["result"] == "equal", found
 
 
-def test_a_truncated_file_is_always_refused(worker: Worker, tmp_path: Path) -> None:
+def test_a_truncated_file_is_always_refused(worker: Any, tmp_path: Path) -> None:
     whole = sound_model()
     cuts = np.random.default_rng(0).choice(len(whole), MUTATIONS, replace=False)
     found = outcomes(worker, [whole[:cut] for cut in cuts], tmp_path)
@@ -166,7 +115,7 @@ def assert_refused_or_equal(found: list[dict[str, Any]]) -> None:
 
 @pytest.mark.parametrize("flips", [1, 8])
 def test_a_bit_flipped_file_is_refused_or_computes_what_onnx_runtime_computes(
-    flips: int, worker: Worker, tmp_path: Path
+    flips: int, worker: Any, tmp_path: Path
 ) -> None:
     rng, whole = np.random.default_rng(flips), sound_model()
     assert_refused_or_equal(outcomes(worker, [damaged(whole, rng, flips) for _ in range(MUTATIONS)], tmp_path))
@@ -174,7 +123,7 @@ def test_a_bit_flipped_file_is_refused_or_computes_what_onnx_runtime_computes(
 
 @pytest.mark.parametrize("name", ["mnist8_cntk", "cifar10_resnet20_akamaster", "mlperf_tiny_kws_dscnn_float"])
 def test_real_files_are_refused_or_compute_what_onnx_runtime_computes(
-    name: str, worker: Worker, tmp_path: Path, data_dir: Path
+    name: str, worker: Any, tmp_path: Path, data_dir: Path
 ) -> None:
     whole = (data_dir / "models" / f"{name}.onnx").read_bytes()
     structure = np.ones(len(whole), bool)
