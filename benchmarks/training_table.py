@@ -145,14 +145,17 @@ def line(row: Row, found: list[dict[str, Any]]) -> str:
 
 
 def table() -> str:
-    """All rows whose results are there."""
+    """All rows; where no result is there, those that want something say so."""
     rows = [
         "| task | test accuracy, % (mean over seeds, 95 % interval) | wanted | seeds | n | CPU minutes a seed |",
         "|---|---|---|---|---|---|",
     ]
     for name, task in TASKS.items():
         found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob(f"{name}-*.json"))]
-        rows += [line(row, found) for row in task.rows if found]
+        if found:
+            rows += [line(row, found) for row in task.rows]
+        else:
+            rows += [f"| {row.title} | not measured | {row.wanted} | 0 | | |" for row in task.rows if row.wanted]
     return "\n".join(rows)
 
 
