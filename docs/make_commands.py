@@ -36,7 +36,8 @@ def text() -> str:
     for command in app.registered_commands:
         function = command.callback
         if function is not None:
-            parts += [f"## spikeport {function.__name__}", "", f"    {_usage(function)}", "", _paragraphs(function), ""]
+            name = command.name or function.__name__
+            parts += [f"## spikeport {name}", "", f"    {_usage(name, function)}", "", _paragraphs(function), ""]
             parts += [*_rows(function), ""]
     return "\n".join(parts)
 
@@ -56,9 +57,9 @@ def _paragraphs(function: Callable[..., Any]) -> str:
     return "\n\n".join(textwrap.fill(part, 120) for part in given.split("\n\n"))
 
 
-def _usage(function: Callable[..., Any]) -> str:
+def _usage(name: str, function: Callable[..., Any]) -> str:
     required = [f"{p.names[0]} {p.metavar}" if p.names else p.metavar for p in _parameters(function) if p.required]
-    return " ".join(["spikeport", function.__name__, *required, "[OPTIONS]"])
+    return " ".join(["spikeport", name, *required, "[OPTIONS]"])
 
 
 def _rows(function: Callable[..., Any]) -> Iterator[str]:
