@@ -30,7 +30,7 @@ from spikeport.hardware.lower import input_code, lower
 from spikeport.hardware.program import IntegerProgram
 from spikeport.networks.graph import Graph, make_node
 
-LIMITS = Limits(silence=1.5, restarts=0)
+LIMITS = Limits(silence=2.0, restarts=0)
 SLACK_SECONDS = 2.0
 STEPS = 4000
 SHARED_MEMORY = Path("/dev/shm")
@@ -113,14 +113,16 @@ def token_of(session: LavaSession) -> str:
     return session.worker.token
 
 
-def faked(body: str, limit: float) -> Outcome:
-    """A worker that misbehaves from its start, or when it is to load."""
+def faked(body: str, limit: float = 0.0, **limits: float) -> Outcome:
+    """A worker that misbehaves from its start, or when it is to load; ``limits`` has the one that should find it."""
+    limit = max(limit, *limits.values()) if limits else limit
+    small = program(16)
     began, own = time.monotonic(), f"spikeport-{os.getpid()}-"
     with fake_worker(body) as backend:
-        backend.limits = replace(LIMITS, load=limit or LIMITS.load)
+        backend.limits = replace(LIMITS, **limits)
 
         def work() -> None:
-            with backend.compile(program(16)) as session:
+            with backend.compile(small) as session:
                 session.start(samples())
 
         return outcome(work, lambda: own, limit, lambda: began)
@@ -200,9 +202,11 @@ def two_at_once(python: str) -> Outcome:
 def no_python(_: str) -> Outcome:
     """An environment without any Python 3.10."""
     began = time.monotonic()
-    with tempfile.TemporaryDirectory() as home, mock.patch.object(install, "SYSTEM", ()):
-        with mock.patch.dict(os.environ, {"PATH": home, "HOME": home}, clear=True):
-            return outcome(find_lava_python, lambda: "spikeport-none", 0.0, lambda: began)
+    nothing = mock.patch.object(install, "SYSTEM", ())
+    with tempfile.TemporaryDirectory() as home, nothing, mock.patch.dict(os.environ, {"PATH": home, "HOME": home}):
+        for variable in ("SPIKEPORT_LAVA_PYTHON", "XDG_CACHE_HOME"):
+            os.environ.pop(variable, None)
+        return outcome(find_lava_python, lambda: "spikeport-none", 0.0, lambda: began)
 
 
 Fault = Callable[[str], Outcome]
@@ -218,7 +222,8 @@ while True:
 """
 FAKED: dict[str, tuple[str, Fault]] = {
     "dies in start-up": ("WorkerCrashed", lambda _: faked("sys.exit('no such library')", 0.0)),
-    "says nothing": ("WorkerTimeout", lambda _: faked(SLEEP, LIMITS.silence)),
+    "says nothing": ("WorkerTimeout", lambda _: faked(SLEEP, start=2.0)),
+    "falls silent": ("WorkerTimeout", lambda _: faked("hello()" + SLEEP, LIMITS.silence)),
     "wrong Lava": ("BackendUnavailable", lambda _: faked("hello('0.9.0')" + SLEEP, 0.0)),
     "garbage": ("WorkerCrashed", lambda _: faked("hello(); wire.recv(9); wire.sendall(b'\\xff' * 4096)" + SLEEP, 0.0)),
     "garbage in a header": (
@@ -226,7 +231,7 @@ FAKED: dict[str, tuple[str, Fault]] = {
         lambda _: faked("hello(); wire.sendall(b'\\5\\0\\0\\0hello')" + SLEEP, 0.0),
     ),
     "an array that is none": ("WorkerCrashed", lambda _: faked("hello()" + BAD_ARRAY + SLEEP, 0.0)),
-    "never answers": ("WorkerTimeout", lambda _: faked("hello()" + BEATS, 2.0)),
+    "never answers": ("WorkerTimeout", lambda _: faked("hello()" + BEATS, load=2.0)),
     "no Python 3.10": ("BackendUnavailable", no_python),
 }
 REAL: dict[str, tuple[str, Fault]] = {

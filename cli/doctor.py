@@ -1,15 +1,13 @@
 """``spikeport doctor``: what is installed, what can run, and why the rest cannot."""
 
 import os
-import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from .. import __version__
+from .._check import BackendUnavailable
 from . import options
 from .output import finish, rows
 
@@ -20,13 +18,6 @@ PACKAGES = (
     *("onnxruntime", "snntorch", "brian2", "aihwkit", "lightning-fabric"),
 )
 _SECONDS = 60  # for a candidate to answer
-_LAVA_PLACES = (
-    "~/.cache/spikeport/lava310/bin/python",
-    "~/.pyenv/versions/3.10*/bin/python",
-    "~/.local/share/uv/python/cpython-3.10*/bin/python",
-    "~/miniconda3/envs/*/bin/python",
-    "~/anaconda3/envs/*/bin/python",
-)
 
 
 class Part(NamedTuple):
@@ -103,27 +94,13 @@ def _module(name: str, module: str, extra: str, purpose: str) -> Part:
 
 
 def _lava() -> Part:
-    """Lava runs on Python 3.10 only; candidates are run, as a launcher can exist and still not work."""
-    where = "set SPIKEPORT_LAVA_PYTHON to a Python 3.10 with lava-nc"
-    pythons = [path for path in _candidates() if not _failure([path, "-c", _IS_310])]
-    if not pythons:
-        return Part("Lava", False, f"needs Python 3.10, and none that works was found; {where}")
-    for path in pythons:
-        if not _failure([path, "-c", "import lava.magma"]):
-            return Part("Lava", True, f"lava-nc in {path}")
-    return Part("Lava", False, f"{pythons[0]} is a Python 3.10, but none has lava-nc; {where}")
+    """Lava runs in a Python 3.10 of its own; candidates are run, as a launcher can exist and still not work."""
+    from ..hardware.lava.install import find_lava_python
 
-
-_IS_310 = "import sys; sys.exit(sys.version_info[:2] != (3, 10))"
-
-
-def _candidates() -> Iterator[str]:
-    """Paths that may be a Python 3.10, each once."""
-    given = os.environ.get("SPIKEPORT_LAVA_PYTHON")
-    found = [given, shutil.which("python3.10"), "/usr/bin/python3.10"]
-    for pattern in _LAVA_PLACES:
-        found += sorted(map(str, Path.home().glob(pattern.removeprefix("~/"))))
-    yield from dict.fromkeys(path for path in found if path and Path(path).is_file())
+    try:
+        return Part("Lava", True, f"neuromorphic simulator; in {find_lava_python()}")
+    except BackendUnavailable as error:
+        return Part("Lava", False, f"neuromorphic simulator; {error}")
 
 
 def _failure(command: list[str]) -> str:

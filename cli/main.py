@@ -13,6 +13,7 @@ import typer
 
 from .. import __version__
 from .._check import SpikeportError
+from .backend import backend
 from .convert import convert
 from .demo import demo
 from .doctor import doctor
@@ -36,6 +37,7 @@ app = typer.Typer(
 )
 for _command in (doctor, inspect, convert, train, evaluate, report, demo):
     app.command()(_command)
+app.add_typer(backend, name="backend")
 app.command("run")(run_backend)
 
 

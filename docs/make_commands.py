@@ -33,13 +33,19 @@ class Parameter(NamedTuple):
 def text() -> str:
     """The page, from the functions behind the commands."""
     parts = [HEAD, _paragraphs(spikeport), ""]
-    for command in app.registered_commands:
-        function = command.callback
-        if function is not None:
-            name = command.name or function.__name__
-            parts += [f"## spikeport {name}", "", f"    {_usage(name, function)}", "", _paragraphs(function), ""]
-            parts += [*_rows(function), ""]
+    for name, function in _commands():
+        parts += [f"## spikeport {name}", "", f"    {_usage(name, function)}", "", _paragraphs(function), ""]
+        parts += [*_rows(function), ""]
     return "\n".join(parts)
+
+
+def _commands() -> Iterator[tuple[str, Callable[..., Any]]]:
+    """Names and functions; the name of a group stands before that of its command."""
+    groups = [("", app), *((f"{group.name} ", group.typer_instance) for group in app.registered_groups)]
+    for prefix, group in groups:
+        for command in group.registered_commands if group else ():
+            if command.callback is not None:
+                yield prefix + (command.name or command.callback.__name__), command.callback
 
 
 def _parameters(function: Callable[..., Any]) -> Iterator[Parameter]:

@@ -65,6 +65,16 @@ def _find_gpu() -> bool | None:
     return torch.cuda.is_available() or None
 
 
+def _find_lava() -> str | None:
+    from spikeport import BackendUnavailable
+    from spikeport.hardware.lava.install import find_lava_python
+
+    try:
+        return find_lava_python()
+    except BackendUnavailable:
+        return None
+
+
 # part -> (how it is found, how to get it)
 PARTS: dict[str, tuple[Callable[[], object | None], str]] = {
     "brian2": (_find_module("brian2"), "pip install spikeport[brian2]"),
@@ -72,6 +82,7 @@ PARTS: dict[str, tuple[Callable[[], object | None], str]] = {
     "data": (_find_data, "set SPIKEPORT_DATA to the folder that holds mnist.npz and the other data sets"),
     "git": (_find_git, "run the tests in a clone"),
     "gpu": (_find_gpu, "run on a machine with a CUDA device"),
+    "lava": (_find_lava, "spikeport backend install lava"),
     "neurobench": (_find_module("neurobench"), "pip install neurobench==2.3.0"),
     "onnxruntime": (_find_module("onnxruntime"), "pip install spikeport[dev]"),
     "tmpfs": (_find_tmpfs, "allow user namespaces (util-linux's unshare), or run as root"),

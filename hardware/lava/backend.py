@@ -46,11 +46,12 @@ class LavaBackend:
     limits: Limits = field(default_factory=Limits)
     hardware: bool = False
     script: Path = WORKER
+    name: str = "lava"
 
     @property
-    def name(self) -> str:
-        """How it is called in results."""
-        return "lava, stock processes" if self.faithful else "lava, Loihi-2 style fixed point"
+    def engine(self) -> str:
+        """What its arithmetic may be called."""
+        return "Lava, stock processes" if self.faithful else "Lava, Loihi-2 style fixed point"
 
     def unsupported(self, program: IntegerProgram) -> list[str]:
         """Everything that the chosen processes cannot do, by name."""
@@ -74,7 +75,7 @@ class LavaBackend:
         """Start a worker; the network is compiled when the first batch comes."""
         problems = self.unsupported(program)
         if problems:
-            raise UnsupportedError(f"{self.name} cannot run this network", problems)
+            raise UnsupportedError(f"{self.engine} cannot run this network", problems)
         return LavaSession(self, program)
 
 
@@ -134,7 +135,7 @@ class LavaSession:
         """What runs where, as JSON."""
         versions = self.worker.versions if self.worker else {}
         return {
-            "engine": self.backend.name,
+            "engine": self.backend.engine,
             "versions": {name: versions.get(name) for name in ("python", "lava", "numpy", "scipy")},
             "pid": versions.get("pid"),
             "tested_on_a_chip": False,

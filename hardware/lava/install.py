@@ -51,11 +51,13 @@ def find_lava_python() -> str:
         if _works(given, _HAS_LAVA):
             return given
         raise BackendUnavailable(f"{VARIABLE} names {given}, which is no Python 3.10 with lava-nc; {_REMEDIES}")
-    own = str(_python_of(lava_home()))
-    for path in (own, *candidates()):
+    paths = [str(_python_of(lava_home())), *candidates()]
+    for path in paths:
         if _works(path, _HAS_LAVA):
             return path
-    raise BackendUnavailable(f"no Python 3.10 with Lava was found; {_REMEDIES}")
+    without = next((path for path in paths if _works(path, _IS_310)), None)
+    seen = f"{without} is one, without Lava" if without else "and no other works with Lava"
+    raise BackendUnavailable(f"no Python 3.10 with Lava was found ({seen}); {_REMEDIES}")
 
 
 def python310() -> str:

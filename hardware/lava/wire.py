@@ -41,12 +41,16 @@ class Slow(Exception):
 
 
 class Wire:
-    """One connection.  silence: seconds without a byte after which the other side counts as stopped."""
+    """One connection.
+
+    silence: seconds without a byte, once the first has come, after which the other side counts as stopped.
+    """
 
     def __init__(self, connection: socket.socket, folder: Path, silence: float) -> None:
         self.connection, self.folder, self.silence = connection, folder, silence
         self.files = 0
         self.deadline = 0.0
+        self.heard = False
 
     def send(self, header: Header, arrays: Mapping[str, np.ndarray]) -> None:
         """Send a message; raises Silent or Ended."""
@@ -107,7 +111,7 @@ class Wire:
             left = self.deadline - time.monotonic()
             if left <= 0:
                 raise Slow
-            self.connection.settimeout(min(left, self.silence))
+            self.connection.settimeout(min(left, self.silence) if self.heard else left)
             try:
                 part = self.connection.recv(min(count, RAW_BYTES))
             except TimeoutError as error:
@@ -116,6 +120,7 @@ class Wire:
                 raise Ended from error
             if not part:
                 raise Ended
+            self.heard = True
             parts.append(part)
             count -= len(part)
         return b"".join(parts)

@@ -33,7 +33,7 @@ _BEATS = 5  # in the time of silence that is allowed
 _END_SECONDS = 2.0
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _MEMORY = ("MemoryError", "Cannot allocate memory", "No space left on device")
-_SIGNALS = {9: "killed (SIGKILL; the system does so when memory runs out)", 11: "a segmentation fault"}
+_SIGNALS = {9: "SIGKILL (which the system sends when memory runs out)", 11: "SIGSEGV"}
 
 
 @dataclass(frozen=True)
