@@ -52,35 +52,46 @@ def run_backend(
     accuracy, steps, operations, energy by cited prices, and the cores that the chip needs; the result also goes into
     DIR's report.
     """
-    from ..evaluation.evaluate import calibrated_rule
-    from ..evaluation.folder import keep_integer, read_folder, require_writable, update_report
-    from ..evaluation.run import backend_named, run_on
+    from ..evaluation.folder import read_folder
+    from ..evaluation.run import backend_named
     from ..hardware.chips import load_chip
-    from ..report import render_report
 
     chosen, place = options.parse_policy(policy), backend_named(backend)
     load_chip(chip)
     held = read_folder(folder)
-    require_writable(folder)
     preprocessing = options.changed(held.preprocessing, scale, mean, std, layout)
     samples = options.load_for(data, "evaluation", preprocessing, held.shapes, limit=limit, allow_code=allow_code)
-    program = keep_integer(folder, held, render_report)
-    rule = chosen or calibrated_rule(held.exit, max_loss=max_loss)
-    with progress_bar() as progress:
-        result = run_on(
-            place,
-            program,
-            samples,
-            steps=steps or min(program.steps, len(held.exit.outputs)),
-            rule=rule,
-            chip=chip,
-            compare_with=compare,
-            shared=held.exit.calibration_hashes,
-            progress=progress,
-        )
-    report = read_folder(folder).report
-    update_report(folder, {**report, "run": {**report.get("run", {}), backend: result}}, render_report)
+    result = _run(folder, held, place, samples, chosen, max_loss=max_loss, steps=steps, chip=chip, compare_with=compare)
     finish(result, run_tables(result), as_json)
+
+
+def _run(
+    folder: Path,
+    held: Any,
+    backend: Any,
+    samples: Any,
+    policy: Any,
+    *,
+    max_loss: float,
+    steps: int | None,
+    **asked: Any,
+) -> dict[str, Any]:
+    """Run the folder's integer network and keep the result in its report."""
+    from ..evaluation.evaluate import calibrated_rule
+    from ..evaluation.folder import keep_integer, read_folder, require_writable, update_report
+    from ..evaluation.run import run_on
+    from ..report import render_report
+
+    require_writable(folder)
+    program = keep_integer(folder, held, render_report)
+    rule = policy or calibrated_rule(held.exit, max_loss=max_loss)
+    steps = steps or min(program.steps, len(held.exit.outputs))
+    asked |= {"rule": rule, "shared": held.exit.calibration_hashes}
+    with progress_bar() as progress:
+        result = run_on(backend, program, samples, steps=steps, progress=progress, **asked)
+    report = read_folder(folder).report
+    update_report(folder, {**report, "run": {**report.get("run", {}), backend.name: result}}, render_report)
+    return result
 
 
 def run_tables(result: Mapping[str, Any]) -> list[Any]:

@@ -1,0 +1,65 @@
+"""``spikeport run``: the integer network of a folder on a backend."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+RUN = {
+    *("backend", "n", "accuracy", "mean_steps", "spikes_per_layer", "synaptic_operations", "agreement", "seconds"),
+    *("energy", "mapping"),
+}
+
+
+@pytest.fixture
+def folder(converted: Path, tmp_path: Path) -> Path:
+    """A copy, as a run writes its result into the folder's report."""
+    return Path(shutil.copytree(converted, tmp_path / "copy"))
+
+
+@pytest.mark.parametrize("backend", ["torch", "reference"])
+def test_a_run_prints_what_it_keeps(command, folder: Path, backend: str) -> None:
+    options = ("--backend", backend, "--compare", "reference", "--limit", "40")
+    done = command("run", folder, "--data", "digits", *options, "--json")
+    assert done.code == 0, done.err
+    assert set(done.json) >= RUN
+    assert done.json["agreement"]["mismatches"] == 0
+    assert done.json["agreement"]["with"] == "reference"
+    assert set(done.json["energy"]) >= {"chip", "terms", "total"}
+    assert set(done.json["mapping"]) >= {"chip", "cores", "fits", "violations"}
+    report = json.loads((folder / "report.json").read_text())
+    assert report["run"][backend]["accuracy"] == done.json["accuracy"]
+    assert "On hardware" in (folder / "report.html").read_text()
+
+
+def test_a_run_shows_tables_to_people(command, folder: Path) -> None:
+    done = command("run", folder, "--data", "digits", "--limit", "20", "--policy", "fixed:3", "--chip", "loihi1")
+    assert done.code == 0
+    for text in ("Energy a sample", "cores (loihi1)", "mean steps", "Spikes a sample"):
+        assert text in done.out
+
+
+def test_results_of_several_backends_stay_side_by_side(command, folder: Path) -> None:
+    for backend in ("torch", "reference"):
+        assert command("run", folder, "--data", "digits", "--limit", "10", "--backend", backend).code == 0
+    assert set(json.loads((folder / "report.json").read_text())["run"]) == {"torch", "reference"}
+
+
+@pytest.mark.parametrize(
+    ("extra", "said"),
+    [
+        (("--backend", "loihi"), "no backend 'loihi'"),
+        (("--chip", "loihi9"), "no chip 'loihi9'"),
+        (("--compare", "torch"), "choose reference"),
+        (("--steps", "5000"), "possible here"),
+        (("--policy", "fixed:5000"), "possible here"),
+        (("--policy", "sometimes"), "confidence or fixed:T"),
+    ],
+)
+def test_bad_options_end_with_2(command, folder: Path, extra: tuple[str, ...], said: str) -> None:
+    before = (folder / "report.json").read_bytes()
+    done = command("run", folder, "--data", "digits", "--limit", "5", *extra)
+    assert done.code == 2
+    assert said in done.error
+    assert (folder / "report.json").read_bytes() == before
