@@ -10,7 +10,7 @@ from .output import finish, note, rows
 
 __all__ = ["backend", "install"]
 
-backend = typer.Typer(help="Get what a backend needs.", no_args_is_help=True, rich_markup_mode=None)
+backend = typer.Typer(help="Get what a backend needs.", rich_markup_mode=None)
 
 
 class Installable(StrEnum):
