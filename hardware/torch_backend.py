@@ -44,16 +44,17 @@ class TorchSession:
         if self._running is None:
             raise SpikeportError("nothing is running; call start first")
         engine, x, state = self._running
-        self.program.require_input(x.numpy(), steps=self._done + steps, constant=engine.constant_input or steps < 1)
+        constant, reached = engine.constant_input, self._done + steps
+        block = x if constant else x[self._done : reached]
+        self.program.require_input(block.numpy(), steps=reached if constant else steps, constant=constant)
         seen: dict[str, list[Tensor]] = {name: [] for name in (*record, self.program.graph.output.name)}
-        block = x if engine.constant_input else x[self._done : self._done + steps]
 
         def observe(name: str, values: Tensor) -> None:
             if name in seen:
                 seen[name].append(values.to(torch.int64))
 
         _, state = engine.advance(block, state, steps, observe)
-        self._running, self._done = (engine, x, state), self._done + steps
+        self._running, self._done = (engine, x, state), reached
         found: Mapping[str, np.ndarray] = {name: torch.cat(parts).numpy() for name, parts in seen.items()}
         return Recording(found[self.program.graph.output.name], {name: found[name] for name in record})
 

@@ -119,7 +119,7 @@ class IntegerEngine:
             self._show(self.graph.input.name, values, observe)
         for node in self.graph.nodes:
             if node.name in self._fixed and node.inputs:
-                values[node.name] = self._folded(node, [values[source] for source in node.sources])
+                values[node.name] = self._folded(node, self._read(node, values, {}, 1))
         # the state must not change when the caller uses the memory of x again
         return self.initial_state(len(x))._replace(fixed={name: values[name][0].clone() for name in self._kept})
 
