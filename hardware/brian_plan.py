@@ -145,10 +145,10 @@ def _unique(name: str, taken: set[str]) -> str:
 
 def _wiring(source: Population, target: Population, projection: Projection, late: int) -> Wiring:
     if source.binary:
-        event, on_pre, delay = "spike", "x_post += w", late
+        event, on_pre, delay = "spike", "received_post += w", late
     else:  # a value is read when it arrives: a late one from the source's own memory
         event, delay = (f"late_{late}" if late else "spike"), 0
-        on_pre = f"x_post += w*{f's_{late}' if late else 's'}_pre"
+        on_pre = f"received_post += w*{f's_{late}' if late else 's'}_pre"
     name, plain = f"{source.name}_to_{target.name}_{projection.delay}", source.variables.get("s", False)
     return Wiring(name, source.name, target.name, projection.delay, plain, event, on_pre, delay, projection.matrix)
 
@@ -185,11 +185,11 @@ def _populations(stage: Stage, name: str, sequence: bool) -> list[Population]:
 
 def _summing(stage: Stage, name: str, kept: str, arrays: dict[str, np.ndarray]) -> Population:
     """What gives the sum of its input as it is (``kept``: and what is left of the last step's)."""
-    variables = {"x": True, "s": True, **dict.fromkeys(arrays, False)}
+    variables = {"received": True, "s": True, **dict.fromkeys(arrays, False)}
     bias = ""
     if stage.bias.any():
         arrays["b"], variables["b"], bias = stage.bias, True, " + b"
-    update = (f"s = {kept}x{bias}", "x = 0*unit")
+    update = (f"s = {kept}received{bias}", "received = 0*unit")
     return Population(name, stage.name, stage.kind, stage.slots, variables, update, "s != 0*unit", arrays=arrays)
 
 
@@ -216,8 +216,8 @@ def _neuron(stage: Stage, name: str) -> Population:
     kept = _decayed("v", stage.arrays["k"], arrays)
     fired = _fired(said)
     late = f" - theta*{fired}" if said["late"] else ""
-    update = [f"v = {kept} + x + b{late}", "x = 0*unit"]
-    variables = {"v": True, "x": True, "theta": True, "b": True, **dict.fromkeys(arrays.keys() & {"k"}, False)}
+    update = [f"v = {kept} + received + b{late}", "received = 0*unit"]
+    variables = {"v": True, "received": True, "theta": True, "b": True, **dict.fromkeys(arrays.keys() & {"k"}, False)}
     threshold, given = f"v {said['test']} theta", ""
     if said["code"] != "binary":
         update.append(f"s = {fired[1:-1]}")

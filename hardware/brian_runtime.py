@@ -21,7 +21,7 @@ from .program import IntegerProgram
 __all__ = ["RuntimeSession"]
 
 SYNAPSES_AT_ONCE = 4_000_000  # of all copies together; some 60 bytes each
-_STATE = ("v", "x", "s", "count")
+_STATE = ("v", "received", "s", "count")
 
 
 class _Snapshot(NamedTuple):
@@ -133,7 +133,7 @@ class RuntimeSession:
         else:
             group.namespace["stimulus"] = brian2.TimedArray(block, dt=brian.clock.dt)
         with _target(self.target, self._cache):
-            brian.network.run(steps * brian.clock.dt)
+            brian.network.run(steps * brian.clock.dt, namespace={})
         if len(self._blocks) > 1:
             self._snapshots[index] = _snapshot(made)
         return made.recorder.taken()

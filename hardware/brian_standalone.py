@@ -105,7 +105,7 @@ def _run(brian2: Any, plan: Plan, code: np.ndarray, steps: int, names: Sequence[
         else:
             monitors[name] = brian2.StateMonitor(group, "s", record=True, when="end", clock=made.clock)
     made.network.add(*monitors.values())
-    made.network.run(steps * made.clock.dt)
+    made.network.run(steps * made.clock.dt, namespace={})
     return {name: _taken(monitor, len(made.groups[name]), steps) for name, monitor in monitors.items()}
 
 

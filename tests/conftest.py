@@ -78,12 +78,14 @@ def _find_lava() -> str | None:
 # part -> (how it is found, how to get it)
 PARTS: dict[str, tuple[Callable[[], object | None], str]] = {
     "brian2": (_find_module("brian2"), "pip install spikeport[brian2]"),
+    "compiler": (lambda: shutil.which("g++"), "install g++ and make"),
     "chromium": (_find_chromium, "install Chromium (or set SPIKEPORT_CHROMIUM) and playwright"),
     "data": (_find_data, "set SPIKEPORT_DATA to the folder that holds mnist.npz and the other data sets"),
     "git": (_find_git, "run the tests in a clone"),
     "gpu": (_find_gpu, "run on a machine with a CUDA device"),
     "lava": (_find_lava, "spikeport backend install lava"),
     "neurobench": (_find_module("neurobench"), "pip install neurobench==2.3.0"),
+    "nir": (_find_module("nir"), "pip install spikeport[nir]"),
     "onnxruntime": (_find_module("onnxruntime"), "pip install spikeport[dev]"),
     "tmpfs": (_find_tmpfs, "allow user namespaces (util-linux's unshare), or run as root"),
     "snntorch": (_find_module("snntorch"), "pip install spikeport[dev]"),
