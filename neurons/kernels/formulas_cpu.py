@@ -6,7 +6,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["ONE", "ZERO", "Floats", "derivative", "part"]
+__all__ = ["ONE", "RATIONAL", "ZERO", "Floats", "derivative", "part", "rational"]
 
 ZERO, ONE = np.float32(0), np.float32(1)
 
@@ -39,9 +39,12 @@ def _exponential(y: Floats, bits: Floats, p: Floats) -> None:
         p[f] = (q * x * x + x + ONE) * power[f]
 
 
+RATIONAL = (0, 1, 3, 5)  # the formulas that need no exponential
+
+
 @part
-def derivative(d: Floats, formula: int, height: np.float32, sharpness: np.float32, bits: Floats, p: Floats) -> None:
-    """p = the surrogate's derivative at d; the formulas are numbered by ``Surrogate.kernel_id``."""
+def rational(d: Floats, formula: int, height: np.float32, sharpness: np.float32, p: Floats) -> None:
+    """``derivative`` for the formulas in ``RATIONAL``."""
     if formula == 0:  # arctangent
         for f in range(len(p)):
             y = sharpness * abs(d[f])
@@ -53,13 +56,20 @@ def derivative(d: Floats, formula: int, height: np.float32, sharpness: np.float3
     elif formula == 3:  # triangle
         for f in range(len(p)):
             p[f] = height * max(ZERO, ONE - sharpness * abs(d[f]))
-    elif formula == 5:  # straight through
+    else:  # straight through
         for f in range(len(p)):
             p[f] = height
-    else:  # sigmoid, Gaussian
+
+
+@part
+def derivative(d: Floats, formula: int, height: np.float32, sharpness: np.float32, bits: Floats, p: Floats) -> None:
+    """p = the surrogate's derivative at d; the formulas are numbered by ``Surrogate.kernel_id``."""
+    if formula == 2 or formula == 4:  # sigmoid, Gaussian
         share = ONE if formula == 2 else ZERO
         for f in range(len(p)):
             p[f] = sharpness * abs(d[f]) * (ONE if formula == 2 else abs(d[f]))
         _exponential(p, bits, p)
         for f in range(len(p)):
             p[f] = height * p[f] / ((ONE + share * p[f]) * (ONE + share * p[f]))
+    else:
+        rational(d, formula, height, sharpness, p)

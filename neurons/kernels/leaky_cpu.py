@@ -5,7 +5,8 @@ A block of features keeps its state in the first-level cache while time runs.  T
 few loops without branches serve them all, and their values are those of ``leaky_reference``, bit for bit.  bfloat16
 crosses as its bits in uint16: numba has no such type.
 Written for the compiler: a loop is vectorised if its buffers are constant places in one array and few others take part
-(more are not checked for overlap).  Arrays are flat and functions few, which is what compiling takes its time by.
+(more are not checked for overlap).  Arrays are flat and functions few, which is what compiling takes its time by; the
+commonest backward pass has a kernel of its own, which is compiled in half the time.
 """
 
 import numba
@@ -13,9 +14,9 @@ import numpy as np
 
 from .bfloat16_cpu import read, writable, write
 from .cpu import _compiled
-from .formulas_cpu import ONE, ZERO, Floats, derivative, part
+from .formulas_cpu import ONE, ZERO, Floats, derivative, part, rational
 
-__all__ = ["leaky_backward", "leaky_forward"]
+__all__ = ["leaky_backward", "leaky_backward_plain", "leaky_forward"]
 
 BLOCK = 2048  # features a task: its buffers lie in the second-level cache, and rows are long enough to be fetched ahead
 
@@ -175,30 +176,6 @@ def _step_back(
 
 
 @part
-def _prepare_plain(
-    n: int, low: int, real: Floats, to_after: Floats, beta: Floats, threshold: Floats, factors: Floats
-) -> None:
-    """Fill the buffers that ``_step_back_plain`` uses; a loop each, or none is vectorised."""
-    width, first, subtract = min(BLOCK, len(beta) - low), n * len(beta) + low, factors[ATTACHED] * factors[SUBTRACT]
-    for f in range(width):
-        real[B + f] = beta[low + f]
-    for f in range(width):
-        real[_THETA_E + f] = subtract * threshold[low + f]
-    for f in range(width):
-        real[_C + f] = to_after[first + f]
-
-
-@part
-def _step_back_plain(width: int, real: Floats, ds: Floats, dx: Floats) -> None:
-    """What ``_step_back`` computes where e is c and only a subtraction at once takes part: the commonest case."""
-    b, c, p, theta_e = real[B:THETA], real[_C:_E], real[_P:_G], real[_THETA_E:_SUM_B]
-    for f in range(width):
-        du = c[f] + p[f] * (ds[f] - theta_e[f] * c[f])
-        dx[f] = du
-        c[f] = b[f] * du
-
-
-@part
 def _backward_block(
     n: int,
     low: int,
@@ -220,7 +197,6 @@ def _backward_block(
     """Run one block of features backwards through time."""
     features, wanted = len(beta), len(to_beta) > 0
     late = factors[LATE_SUBTRACT] + factors[LATE_ZERO] > ZERO
-    plain = not wanted and not late and factors[ZERO_NOW] == ZERO
     width, first = min(BLOCK, features - low), n * features + low
     bits = np.empty(_ROWS + 3 * BLOCK, np.uint32)
     real = bits.view(np.float32)
@@ -230,10 +206,7 @@ def _backward_block(
         bits[_ROWS + 2 * BLOCK :],
     )
     p = real[_P : _P + width]
-    if plain:
-        _prepare_plain(n, low, real, to_after, beta, threshold, factors)
-    else:
-        _prepare(n, low, real, to_after, beta, threshold, factors)
+    _prepare(n, low, real, to_after, beta, threshold, factors)
     for t in range(steps - 1, -2 if late else -1, -1):
         start = (t * batch + n) * features + low if t >= 0 else 0
         row = to_current[start : start + width]
@@ -245,10 +218,7 @@ def _backward_block(
             for f in range(width):
                 d[f], ds[f], real[B + f] = membrane[first + f] - real[THETA + f], ZERO, ONE
         derivative(d, formula, factors[HEIGHT], factors[SHARPNESS], row_x, p)
-        if plain:
-            _step_back_plain(width, real, ds, dx)
-        else:
-            _step_back(width, real, d, ds, dx, factors, t == steps - 1, wanted)
+        _step_back(width, real, d, ds, dx, factors, t == steps - 1, wanted)
         if t >= 0:
             write(row, row_x)
     if wanted and not late:
@@ -306,4 +276,99 @@ def leaky_backward(
             to_membrane,
             to_beta,
             to_threshold,
+        )
+
+
+@part
+def _prepare_plain(
+    n: int, low: int, real: Floats, to_after: Floats, beta: Floats, threshold: Floats, factors: Floats
+) -> None:
+    """Fill the buffers that ``_step_back_plain`` uses; a loop each, or none is vectorised."""
+    width, first, subtract = min(BLOCK, len(beta) - low), n * len(beta) + low, factors[ATTACHED] * factors[SUBTRACT]
+    for f in range(width):
+        real[B + f] = beta[low + f]
+    for f in range(width):
+        real[_THETA_E + f] = subtract * threshold[low + f]
+    for f in range(width):
+        real[_C + f] = to_after[first + f]
+
+
+@part
+def _step_back_plain(width: int, real: Floats, ds: Floats, dx: Floats) -> None:
+    """What ``_step_back`` computes where e is c and only a subtraction at once takes part: the commonest case."""
+    b, c, p, theta_e = real[B:THETA], real[_C:_E], real[_P:_G], real[_THETA_E:_SUM_B]
+    for f in range(width):
+        du = c[f] + p[f] * (ds[f] - theta_e[f] * c[f])
+        dx[f] = du
+        c[f] = b[f] * du
+
+
+@part
+def _backward_block_plain(
+    n: int,
+    low: int,
+    steps: int,
+    batch: int,
+    to_spikes: Floats,
+    to_after: Floats,
+    saved: Floats,
+    beta: Floats,
+    threshold: Floats,
+    factors: Floats,
+    formula: int,
+    to_current: Floats,
+    to_membrane: Floats,
+) -> None:
+    features = len(beta)
+    width, first = min(BLOCK, features - low), n * features + low
+    bits = np.empty(_ROWS + 3 * BLOCK, np.uint32)
+    real = bits.view(np.float32)
+    row_d, row_s = bits[_ROWS : _ROWS + BLOCK], bits[_ROWS + BLOCK : _ROWS + 2 * BLOCK]
+    row_x, p = bits[_ROWS + 2 * BLOCK :], real[_P : _P + width]
+    _prepare_plain(n, low, real, to_after, beta, threshold, factors)
+    for t in range(steps - 1, -1, -1):
+        start = (t * batch + n) * features + low
+        row = to_current[start : start + width]
+        d, ds = read(saved[start : start + width], row_d), read(to_spikes[start : start + width], row_s)
+        rational(d, formula, factors[HEIGHT], factors[SHARPNESS], p)
+        _step_back_plain(width, real, ds, writable(row, row_x))
+        write(row, row_x)
+    for f in range(width):
+        to_membrane[first + f] = real[_C + f]
+
+
+@_compiled
+def leaky_backward_plain(
+    steps: int,
+    batch: int,
+    to_spikes: Floats,
+    to_after: Floats,
+    saved: Floats,
+    beta: Floats,
+    threshold: Floats,
+    factors: Floats,
+    formula: int,
+    to_current: Floats,
+    to_membrane: Floats,
+) -> None:
+    """As ``leaky_backward`` for a reset by subtraction at once, or none, with nobody asking for beta and threshold.
+
+    formula: one that ``rational`` knows.
+    """
+    blocks = (len(beta) + BLOCK - 1) // BLOCK
+    for task in numba.prange(batch * blocks):
+        _backward_block_plain(
+            task // blocks,
+            (task % blocks) * BLOCK,
+            steps,
+            batch,
+            to_spikes,
+            to_after,
+            saved,
+            beta,
+            threshold,
+            factors,
+            formula,
+            to_current,
+            to_membrane,
         )

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 from . import dispatch
-from .formulas_cpu import Floats
-from .leaky_cpu import leaky_backward, leaky_forward
+from .formulas_cpu import RATIONAL, Floats
+from .leaky_cpu import leaky_backward, leaky_backward_plain, leaky_forward
 from .leaky_reference import Firing
 from .leaky_steps import Formula
 
@@ -25,10 +25,10 @@ def forward_numba(
     wide = current.float() if current.dtype == torch.float16 else current
     spikes = torch.empty_like(wide, memory_format=torch.contiguous_format)
     after = torch.empty_like(membrane, memory_format=torch.contiguous_format)
-    state = (membrane, after, *_each(beta, threshold, current.shape[2]))
-    plan = _factors(firing)
+    state = map(_array, (membrane, after, *_each(beta, threshold, current.shape[2])))
+    arguments = (*current.shape[:2], _array(wide), *state, _factors(firing), _array(spikes), _array(saved))
     with dispatch.numba_threads():
-        leaky_forward(*current.shape[:2], _array(wide), *map(_array, state), plan, _array(spikes), _array(saved))
+        leaky_forward(*arguments)
     return spikes.to(current.dtype), after
 
 
@@ -49,11 +49,14 @@ def backward_numba(  # noqa: PLR0913 - what the forward pass had, and the two gr
     to_membrane = torch.empty_like(to_after, memory_format=torch.contiguous_format)
     shape = to_after.shape if parameters else (0, 0)
     sums = to_after.new_empty(shape), to_after.new_empty(shape)
-    given = (wide, to_after, saved, membrane, *_each(beta, threshold, to_after.shape[1]))
-    formula, *coefficients = rule
+    (formula, *coefficients), each = rule, _each(beta, threshold, to_after.shape[1])
+    plain = not parameters and not firing.late and firing.reset != "zero" and formula in RATIONAL
+    given = (wide, to_after, saved, *(each if plain else (membrane, *each)))
+    found = (to_current, to_membrane, *(() if plain else sums))
     plan = (_factors(firing, *coefficients), formula)
+    arguments = (*saved.shape[:2], *map(_array, given), *plan, *map(_array, found))
     with dispatch.numba_threads():
-        leaky_backward(*saved.shape[:2], *map(_array, given), *plan, *map(_array, (to_current, to_membrane, *sums)))
+        (leaky_backward_plain if plain else leaky_backward)(*arguments)
     return to_current.to(to_spikes.dtype), to_membrane, *sums
 
 

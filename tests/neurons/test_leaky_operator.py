@@ -243,7 +243,7 @@ start = time.process_time()
 layer(x)[0].sum().backward()
 print("first call:", time.process_time() - start)
 from spikeport.neurons.kernels import leaky_cpu
-kernels = leaky_cpu.leaky_forward, leaky_cpu.leaky_backward
+kernels = leaky_cpu.leaky_forward, leaky_cpu.leaky_backward_plain
 before = [len(kernel.signatures) for kernel in kernels]
 for shape in ((1, 4, 100), (7, 1, 3), (16, 2, 5, 4, 4)):
     layer(torch.randn(shape, requires_grad=True))[0].sum().backward()
