@@ -45,6 +45,7 @@ class Neuron:
         self.taken = self.theta if subtracts else torch.zeros_like(self.theta)
         leak = bool((self.k != 1 << DECAY_BITS).any())
         self.signed = node.attributes["code"] == "signed"
+        self.arrays = tuple(part.numpy() for part in (self.theta, self.bias, self.k, self.taken, self.at))
         code, reset, levels = (node.attributes[key] for key in ("code", "reset", "levels"))
         self.rule = (_CODES[code], _RESETS[reset], int(levels), leak, late)
 
@@ -66,11 +67,10 @@ def fire_scan(
     if extra is None:
         extra = Extra(out.new_empty(0, 0, 0), neuron.theta[:0], 0)
     held = tuple(part.numpy() for part in (membrane.contiguous(), after, count))
-    arrays = tuple(part.numpy() for part in (neuron.theta, neuron.bias, neuron.k, neuron.taken, neuron.at))
     with numba_threads():
         integer_fire(
-            x.numpy(), extra.values.numpy(), extra.factor.numpy(), extra.offset, held, arrays, neuron.rule, offset,
-            out.numpy(),
+            x.numpy(), extra.values.numpy(), extra.factor.numpy(), extra.offset, held, neuron.arrays, neuron.rule,
+            offset, out.numpy(),
         )  # fmt: skip
     return (after, count) if neuron.signed else (after,)
 
