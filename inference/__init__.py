@@ -1,6 +1,7 @@
 """Confidence, exit rules, their calibration and the early-exit engine; all of it sees tensors only."""
 
 from .calibrate import OperatingPoint, calibrate_confidence, confidence_candidates, pareto_front
+from .conformal import ConformalExit, calibrate_coverage
 from .engine import Replacing, StepEngine
 from .exit import ExitRun, iterate_decisions, run_with_exit
 from .fixed import cumulative_outputs, run_fixed
@@ -18,12 +19,14 @@ from .metrics import (
     steps_within,
 )
 from .oracle import Oracle, oracle
+from .risk import RiskControl, control_loss, samples_needed
 from .rules import Decision, Decisions, DynamicConfidence, ExitRule, FixedSteps, decide
 from .scores import Margin, MaxSoftmax, NormalisedEntropy, Score
 from .sweep import ExitCurve, correct_by_step, exit_curve
 from .timing import interleaved_medians
 
 __all__ = [
+    "ConformalExit",
     "Decision",
     "Decisions",
     "DynamicConfidence",
@@ -39,13 +42,16 @@ __all__ = [
     "OperatingPoint",
     "Oracle",
     "Replacing",
+    "RiskControl",
     "Score",
     "StepEngine",
     "accuracy",
     "accuracy_by_step",
     "accuracy_interval",
     "calibrate_confidence",
+    "calibrate_coverage",
     "confidence_candidates",
+    "control_loss",
     "correct_by_step",
     "cumulative_outputs",
     "decide",
@@ -59,6 +65,7 @@ __all__ = [
     "percentile_steps",
     "run_fixed",
     "run_with_exit",
+    "samples_needed",
     "smallest_fixed_steps_of_equal_accuracy",
     "speedup_steps",
     "steps_within",
