@@ -26,6 +26,7 @@ def evaluate(
     max_loss: Annotated[
         float, typer.Option("--max-loss", min=0.0, max=1.0, help="Share of accuracy that early exit may cost.")
     ] = 0.001,
+    guarantee: options.GuaranteeOption = None,
     scale: options.Scale = None,
     mean: options.Mean = None,
     std: options.Std = None,
@@ -53,7 +54,7 @@ def evaluate(
     from ..evaluation.folder import read_folder, require_writable, update_report
     from ..report import render_report
 
-    chosen = options.parse_policy(policy)
+    chosen = options.parse_rule(policy, guarantee)
     held = read_folder(folder)
     require_writable(folder)
     preprocessing = options.changed(held.preprocessing, scale, mean, std, layout)
@@ -115,6 +116,7 @@ def evaluation_tables(result: Mapping[str, Any]) -> list[Any]:
             ("ANN accuracy", None if ann is None else percent(ann, result["ann_accuracy_ci95"], n)),
             (f"SNN accuracy, all {len(accuracy)} steps", percent(accuracy[-1], result["accuracy_ci95_by_step"][-1], n)),
             (f"SNN accuracy, {early['policy']}", percent(early["accuracy"], early["accuracy_ci95"], n)),
+            ("guaranteed", _guaranteed(early.get("guarantee"))),
             ("mean steps to a decision", f"{early['mean_steps']:.2f} (95 % of samples within {early['p95_steps']:g})"),
             ("fixed steps of equal accuracy", fixed),
             ("speed-up in steps", f"{early['speedup_steps']:.2f} ({low:.2f} to {high:.2f}, n = {n})"),
@@ -137,6 +139,20 @@ def evaluation_tables(result: Mapping[str, Any]) -> list[Any]:
         ],
     )
     return [steps, summary]
+
+
+def _guaranteed(promised: Mapping[str, Any] | None) -> str | None:
+    if promised is None:
+        return None
+    if promised["kind"] == "coverage":
+        return (
+            f"the set of a sample holds its class with {100 * promised['coverage']:g} %; here "
+            f"{percent(promised['measured_coverage'])} with {promised['mean_set_size']:.2f} classes on average"
+        )
+    return (
+        f"at most {100 * promised['loss']:g} points of accuracy lost, with {100 * promised['confidence']:g} % over "
+        f"calibrations (n = {promised['n_tested']}, p = {promised['p_value']:.2g})"
+    )
 
 
 def _times(early: Mapping[str, Any]) -> str | None:

@@ -9,10 +9,19 @@ from .._check import RangeError
 
 if TYPE_CHECKING:  # heavy parts are imported when a command runs, so that --help is quick
     from ..data import Dataset, Part, Preprocessing
+    from ..evaluation.guarantee import Guarantee
     from ..inference import FixedSteps
 
 AllowCode = Annotated[
     bool, typer.Option("--allow-code", help="Trust MODEL and DATA that run code: .pt2 programs, Python functions.")
+]
+GuaranteeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--guarantee",
+        metavar="coverage:C|loss:L@P",
+        help="Exit with a guarantee: sets that hold the class (coverage:0.95), or a bounded loss (loss:0.005@0.95).",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, everything else on stderr.")]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Take the first so many samples of DATA.")]
@@ -90,6 +99,18 @@ def parse_policy(text: str) -> "FixedSteps | None":
     from ..inference import FixedSteps
 
     return FixedSteps(int(steps))
+
+
+def parse_rule(policy: str, guarantee: str | None) -> "FixedSteps | Guarantee | None":
+    """Read --policy and --guarantee, of which only one may say something."""
+    chosen = parse_policy(policy)
+    if guarantee is None:
+        return chosen
+    if chosen is not None:
+        raise RangeError(f"--policy {policy} and --guarantee {guarantee} came together; give one of them.")
+    from ..evaluation.guarantee import parse_guarantee
+
+    return parse_guarantee(guarantee)
 
 
 def parse_shape(text: str) -> tuple[int, ...]:

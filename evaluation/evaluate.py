@@ -10,6 +10,7 @@ from .._check import RangeError, SpikeportError
 from ..conversion.source import analog_output
 from ..data import Dataset, refuse_shared
 from ..inference import (
+    ConformalExit,
     Decisions,
     DynamicConfidence,
     ExitRule,
@@ -29,9 +30,10 @@ from ..networks.graph import Graph
 from .activity import Activity, measured
 from .convert import ExitData, Progress, accuracy_rows, require_labels
 from .figures import exit_figures
+from .guarantee import Guarantee, measured_sets
 from .timing import timed
 
-__all__ = ["calibrated_rule", "evaluate_network"]
+__all__ = ["calibrated_rule", "evaluate_network", "policy_name"]
 
 EXIT_CHUNK = 4
 ENGINE_SAMPLES = 512  # that the exit engine decides again, in batches whose samples come and go
@@ -50,7 +52,7 @@ def evaluate_network(  # noqa: PLR0913 - four parts and five options
     exit_data: ExitData,
     data: Dataset,
     *,
-    policy: FixedSteps | None = None,
+    policy: FixedSteps | Guarantee | None = None,
     max_loss: float = 0.001,
     seed: int = 0,
     timing: bool = True,
@@ -58,7 +60,8 @@ def evaluate_network(  # noqa: PLR0913 - four parts and five options
 ) -> dict[str, Any]:
     """Run every sample for all T steps, then with early exit, and compare; the JSON of ``spikeport evaluate``.
 
-    policy: None for dynamic confidence, calibrated on ``exit_data`` and never on ``data``; or FixedSteps(T).
+    policy: None for dynamic confidence, calibrated on ``exit_data`` and never on ``data``; a Guarantee, likewise; or
+    FixedSteps(T).
     Without labels, agreement with the analog network is measured and the result says so.  analog: None for a network
     that was trained with spikes; it needs labels.
     Raises RangeError if a sample of ``data`` is one of the calibration's, SpikeportError where labels are needed.
@@ -66,7 +69,7 @@ def evaluate_network(  # noqa: PLR0913 - four parts and five options
     tell = progress or (lambda stage, done: None)
     refuse_shared(data.hashes, exit_data.calibration_hashes)
     steps = len(exit_data.outputs)
-    if policy is not None and policy.steps > steps:
+    if isinstance(policy, FixedSteps) and policy.steps > steps:
         raise RangeError(f"fixed:{policy.steps} asks for more steps than the {steps} of the conversion")
     tell("run the analog network", 0.0)
     ann_labels = None if analog is None else analog_output(analog, data.x).argmax(1)
@@ -76,8 +79,11 @@ def evaluate_network(  # noqa: PLR0913 - four parts and five options
     require_labels("the labels", labels, exit_data.outputs.shape[2])
     activity = measured(spiking, data.x, steps, lambda done: tell("run all steps", done))
     truth = torch.from_numpy(labels)
-    rule: ExitRule = policy or calibrated_rule(exit_data, max_loss=max_loss)
+    rule, promised = _rule(policy, exit_data, max_loss, seed)
     decisions, early = _early(spiking, data, rule, activity, truth, seed, tell)
+    if isinstance(rule, ConformalExit):
+        promised |= measured_sets(rule, activity.outputs, decisions, truth)
+    early["guarantee"] = promised or None
     if timing:
         early |= timed(spiking, data.x, rule, steps, early["smallest_fixed_steps_of_equal_accuracy"], tell, seed)
     return {
@@ -94,6 +100,15 @@ def evaluate_network(  # noqa: PLR0913 - four parts and five options
         "oracle": oracle(activity.outputs, truth)._asdict(),
         "figures": exit_figures(spiking, data.x, activity, decisions, truth, steps),
     }
+
+
+def _rule(
+    policy: FixedSteps | Guarantee | None, exit_data: ExitData, max_loss: float, seed: int
+) -> tuple[ExitRule, dict[str, Any]]:
+    """The rule, and what it promises."""
+    if isinstance(policy, Guarantee):
+        return policy.rule(exit_data, seed=seed)
+    return policy or calibrated_rule(exit_data, max_loss=max_loss), {}
 
 
 def _early(
@@ -118,6 +133,12 @@ def _early(
     }
 
 
+def policy_name(rule: ExitRule) -> str:
+    """How results call a rule."""
+    names = {DynamicConfidence: "confidence", ConformalExit: "prediction sets", FixedSteps: "fixed"}
+    return names.get(type(rule), type(rule).__name__)
+
+
 def multiplies(graph: Graph, steps: int) -> int:
     """Multiply-accumulates a sample: once where the input is constant, at every step where a value stays analog."""
     fixed = constant_nodes(graph)
@@ -137,7 +158,7 @@ def exit_numbers(rule: ExitRule, decisions: Decisions, activity: Activity, label
     }
     speedup = speedup_steps(activity.outputs, labels, decisions.label, decisions.steps, seed=seed)
     return {
-        "policy": "confidence" if isinstance(rule, DynamicConfidence) else "fixed",
+        "policy": policy_name(rule),
         "threshold": rule.threshold if isinstance(rule, DynamicConfidence) else None,
         "divisor": getattr(getattr(rule, "score", None), "divisor", None),
         "rule": str(rule),

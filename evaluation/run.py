@@ -24,8 +24,9 @@ from ..hardware.chips import load_chip
 from ..hardware.energy import Counts, bill, count, neurobench_metrics
 from ..hardware.mapping import map_to_chip
 from ..hardware.program import IntegerProgram
-from ..inference import DynamicConfidence, ExitRule, FixedSteps, accuracy_interval, decide, percentile_steps
+from ..inference import ExitRule, FixedSteps, accuracy_interval, decide, percentile_steps
 from .convert import Progress, require_labels
+from .evaluate import policy_name
 
 __all__ = ["BACKENDS", "backend_named", "run_on"]
 
@@ -205,7 +206,7 @@ class _Totals:
             "n": self.n,
             "accuracy": accuracy,
             "accuracy_ci95": None if accuracy is None else list(accuracy_interval(accuracy, self.n)),
-            "policy": "confidence" if isinstance(self.rule, DynamicConfidence) else "fixed",
+            "policy": policy_name(self.rule),
             "rule": str(self.rule),
             "mean_steps": float(steps.mean()),
             "mean_steps_computed": self.computed / self.n,

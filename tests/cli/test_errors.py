@@ -162,6 +162,9 @@ def test_bad_options_end_with_2(command, model: Path, arguments: Arguments, extr
     [
         *(["--policy", text] for text in ("fixed", "fixed:0", "fixed:-1", "fixed:x", "fixed:99", "never", "")),
         ["--max-loss", "2"],
+        ["--guarantee", "certain"],
+        ["--guarantee", "loss:0.0001@0.95"],
+        ["--guarantee", "coverage:0.9", "--policy", "fixed:2"],
         ["--data", "missing.npz"],
     ],
 )
