@@ -21,15 +21,18 @@ from .metrics import (
 from .oracle import Oracle, oracle
 from .risk import RiskControl, control_loss, samples_needed
 from .rules import Decision, Decisions, DynamicConfidence, ExitRule, FixedSteps, decide
-from .scores import Margin, MaxSoftmax, NormalisedEntropy, Score
+from .scores import Energy, Margin, MaxSoftmax, NormalisedEntropy, Score
 from .sweep import ExitCurve, correct_by_step, exit_curve
 from .timing import interleaved_medians
+from .variants import Delayed, PerStepThresholds, TopTwoGap, calibrate_steps, fitted_divisor
 
 __all__ = [
     "ConformalExit",
     "Decision",
     "Decisions",
+    "Delayed",
     "DynamicConfidence",
+    "Energy",
     "Estimate",
     "ExitCurve",
     "ExitRule",
@@ -41,21 +44,25 @@ __all__ = [
     "NormalisedEntropy",
     "OperatingPoint",
     "Oracle",
+    "PerStepThresholds",
     "Replacing",
     "RiskControl",
     "Score",
     "StepEngine",
+    "TopTwoGap",
     "accuracy",
     "accuracy_by_step",
     "accuracy_interval",
     "calibrate_confidence",
     "calibrate_coverage",
+    "calibrate_steps",
     "confidence_candidates",
     "control_loss",
     "correct_by_step",
     "cumulative_outputs",
     "decide",
     "exit_curve",
+    "fitted_divisor",
     "interleaved_medians",
     "iterate_decisions",
     "mean_interval",

@@ -20,7 +20,7 @@ from torch import Tensor
 from .._check import RangeError, ShapeError
 from .checks import require_finite
 
-__all__ = ["Margin", "MaxSoftmax", "NormalisedEntropy", "Score"]
+__all__ = ["Energy", "Margin", "MaxSoftmax", "NormalisedEntropy", "Score"]
 
 
 class Score(Protocol):
@@ -97,6 +97,28 @@ class NormalisedEntropy:
         log_p = _log_probabilities(output, self.divisor)
         entropy = -(log_p.exp() * log_p).sum(-1)
         return (1.0 - entropy / math.log(output.shape[-1])).clamp(0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Energy:
+    """How much evidence there is for any class at all: sigmoid(E), E = ln sum_c exp(output_c / divisor).
+
+    The probability of not being a further class whose output stays 0.  Raises RangeError as MaxSoftmax does.
+    Source: Liu et al., "Energy-based Out-of-distribution Detection", NeurIPS 2020 (their energy is -divisor * E).
+
+    >>> round(Energy()(torch.tensor([0.0, 0.0, 0.0])).item(), 6)
+    0.75
+    """
+
+    divisor: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_divisor(self.divisor)
+
+    def __call__(self, output: Tensor) -> Tensor:
+        """Return sigmoid(logsumexp(output / divisor)): (..., classes) -> (...)."""
+        _log_probabilities(output, self.divisor)  # refuses what has no confidence
+        return torch.sigmoid(torch.logsumexp(output.double() / self.divisor, -1))
 
 
 def _check_divisor(divisor: float) -> None:

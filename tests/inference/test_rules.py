@@ -6,13 +6,31 @@ import torch
 from torch import Tensor
 
 from spikeport import RangeError, ShapeError
-from spikeport.inference import DynamicConfidence, ExitRule, FixedSteps, Margin, MaxSoftmax, NormalisedEntropy, decide
+from spikeport.inference import (
+    ConformalExit,
+    Delayed,
+    DynamicConfidence,
+    Energy,
+    ExitRule,
+    FixedSteps,
+    Margin,
+    MaxSoftmax,
+    NormalisedEntropy,
+    PerStepThresholds,
+    TopTwoGap,
+    decide,
+)
 
 RULES: list[ExitRule] = [
     DynamicConfidence(MaxSoftmax(20.0), 0.7),
     DynamicConfidence(Margin(20.0), 0.5),
     DynamicConfidence(NormalisedEntropy(20.0), 0.6),
+    DynamicConfidence(Energy(20.0), 0.9),
     FixedSteps(5),
+    PerStepThresholds(MaxSoftmax(20.0), (1.0, 0.9, 0.8, 0.7, 0.6)),
+    Delayed(DynamicConfidence(MaxSoftmax(20.0), 0.7), 3),
+    TopTwoGap(25.0),
+    ConformalExit(20.0, (2, 4, 9), (0.3, 0.4, 0.5), 1, 0.9),
 ]
 
 
