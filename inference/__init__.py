@@ -22,6 +22,7 @@ from .oracle import Oracle, oracle
 from .risk import RiskControl, control_loss, samples_needed
 from .rules import Decision, Decisions, DynamicConfidence, ExitRule, FixedSteps, decide
 from .scores import Energy, Margin, MaxSoftmax, NormalisedEntropy, Score
+from .streaming import SequenceEngine, StreamingSession
 from .sweep import ExitCurve, correct_by_step, exit_curve
 from .timing import interleaved_medians
 from .variants import Delayed, PerStepThresholds, TopTwoGap, calibrate_steps, fitted_divisor
@@ -48,7 +49,9 @@ __all__ = [
     "Replacing",
     "RiskControl",
     "Score",
+    "SequenceEngine",
     "StepEngine",
+    "StreamingSession",
     "TopTwoGap",
     "accuracy",
     "accuracy_by_step",
