@@ -47,6 +47,7 @@ class LavaBackend:
     hardware: bool = False
     script: Path = WORKER
     name: str = "lava"
+    _unrolled: list[tuple[IntegerProgram, tuple[Stage, ...]]] = field(default_factory=list, init=False, repr=False)
 
     @property
     def engine(self) -> str:
@@ -55,13 +56,19 @@ class LavaBackend:
 
     def unsupported(self, program: IntegerProgram) -> list[str]:
         """Everything that the chosen processes cannot do, by name."""
-        found = stages(program)
+        found = self.stages(program)
         if self.faithful:
             return faithful_problems(program, found, schedule(found))
         problems = batched_problems(program, found)
         if self.hardware:
             problems.append("hardware (our own processes run in simulation only: choose faithful=True)")
         return problems
+
+    def stages(self, program: IntegerProgram) -> tuple[Stage, ...]:
+        """The populations of the program; those of the last one are kept, as unrolling a large network takes long."""
+        if not (self._unrolled and self._unrolled[0][0] is program):
+            self._unrolled = [(program, stages(program))]
+        return self._unrolled[0][1]
 
     def available(self) -> None:
         """Raise BackendUnavailable unless a Python 3.10 with Lava is found."""
@@ -97,7 +104,7 @@ class LavaSession:
     @cached_property
     def stages(self) -> tuple[Stage, ...]:
         """The populations that run."""
-        return stages(self.program)
+        return self.backend.stages(self.program)
 
     @cached_property
     def schedule(self) -> Schedule:
