@@ -37,10 +37,8 @@ class Net(nn.Module):
 
 def load(data: Path | None, part: str, limit: int | None) -> tuple[Tensor, Tensor]:
     """Return images and labels of a part, "train" or "test"."""
-    if data is None:
-        found = load_data("digits", part="calibration" if part == "train" else "evaluation", limit=limit)
-    else:
-        found = load_data(f"{data}:x_{part},y_{part}", Preprocessing(1 / 255), part="calibration", limit=limit)
+    spec, scale = ("digits", None) if data is None else (f"{data}:x_{part},y_{part}", Preprocessing(1 / 255))
+    found = load_data(spec, scale, part="evaluation" if (data, part) == (None, "test") else "calibration", limit=limit)
     return torch.from_numpy(found.x), torch.from_numpy(found.y)
 
 
@@ -51,6 +49,8 @@ def train(net: Net, x: Tensor, y: Tensor, epochs: int) -> Net:
         optimizer.zero_grad()
         functional.ce_rate_loss()(net(x[rows]), y[rows]).backward()
         optimizer.step()
+        for layer in (net.lif1, net.lif2):
+            layer.threshold.data.clamp_(min=0.1)  # a neuron with a threshold below 0 fires for ever
     return net
 
 
@@ -58,7 +58,7 @@ def main() -> None:
     """Train there, run here, and compare."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, help="an .npz with x_train, y_train, x_test, y_test; without it digits")
-    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--limit", type=int, help="take the first so many images of each part")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
