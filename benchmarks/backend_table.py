@@ -2,13 +2,15 @@
 
 python benchmarks/backend_table.py --data DATA --keep DIR [--rows NAME ...] [--backends torch ...] [--limit N]
 
---data and --keep are the folders of ``conversion_table.py``.  The integer network is the one of the kept folder, or is
-made from its network for all inputs that pixels can give.  Each row is kept in benchmarks/results/backends.json as soon
-as it is measured.  The NumPy reference is slow: minutes to an hour a row.
+--data and --keep are the folders of ``conversion_table.py``; SPIKEPORT_DATA names the one of lava-dl's file.  The
+integer network is the one of the kept folder, or is made from its network for all inputs that pixels can give.  Each
+row is kept in benchmarks/results/backends.json as soon as it is measured, and README's table is written from there.
+The NumPy reference is slow: minutes to an hour a row.
 """
 
 import argparse
 import json
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from backend_networks import Network, digits_demo, lava_dl, trained
 
 from spikeport.data import Preprocessing
 from spikeport.evaluation.run import backend_named
@@ -26,7 +29,10 @@ from spikeport.networks.file import load_graph
 from spikeport.networks.graph import Graph
 from spikeport.networks.outputs import outputs_over_time
 
-RESULT = Path(__file__).resolve().parent / "results" / "backends.json"
+HERE = Path(__file__).resolve().parent
+RESULT = HERE / "results" / "backends.json"
+README = HERE.parent / "README.md"
+MARKS = ("<!-- backends -->", "<!-- /backends -->")
 INTEGER = "network.int8.safetensors"
 VALUES = 1 << 26  # spikes recorded at a time
 
@@ -35,15 +41,19 @@ VALUES = 1 << 26  # spikes recorded at a time
 class Row:
     """A converted network, the samples it is run on, for how many steps, and how many of them each backend gets."""
 
+    title: str
     data: str
     steps: int
     samples: dict[str, int]
 
 
 ROWS = {
-    "mnist_cnn": Row("mnist_test", 16, {"torch": 10_000, "lava": 200, "brian2": 10}),
-    "resnet20_binary": Row("cifar10_test", 16, {"torch": 1000, "lava": 20}),
-    "resnet20_signed": Row("cifar10_test", 16, {"torch": 1000}),
+    "digits": Row("digits CNN of the demo", "", 16, {"torch": 360, "lava": 360, "brian2": 50}),
+    "mnist_cnn": Row("MNIST CNN (sinabs weights)", "mnist_test", 16, {"torch": 10_000, "lava": 200, "brian2": 10}),
+    "resnet20_binary": Row("ResNet-20, binary", "cifar10_test", 16, {"torch": 1000, "lava": 20}),
+    "resnet20_signed": Row("ResNet-20, signed", "cifar10_test", 16, {"torch": 1000}),
+    "trained": Row("leaky network with delays, trained with spikes", "", 16, {"torch": 360, "lava": 360, "brian2": 50}),
+    "lava_dl": Row("lava-dl's MNIST network, imported", "mnist_test", 23, {"torch": 1000, "lava": 1000, "brian2": 20}),
 }
 
 
@@ -58,23 +68,38 @@ def program_of(
     return lower(graph, input_code(low, high, whole=bool((ends[1] == np.rint(ends[1])).all())), steps=max(steps, 32))
 
 
-def measure(row: Row, folder: Path, data: Path, backends: Sequence[str], limit: int | None) -> dict[str, Any]:
+def network_of(name: str, row: Row, keep: Path, data: Path, most: int) -> Network:
+    """The float network (None where there is none), the integer one, and the first samples with their labels."""
+    if name == "digits":
+        found = digits_demo(keep, row.steps)
+    elif name == "trained":
+        found = trained(keep, row.steps)
+    elif name == "lava_dl":
+        file = Path(os.environ["SPIKEPORT_DATA"]) / "models" / "lavadl_netx_mnist.net"
+        found = lava_dl(file, data / f"{row.data}.npz", row.steps)
+    else:
+        graph = load_graph(keep / name / "network.safetensors")
+        preprocessing = Preprocessing.from_json(graph.information["preprocessing"])
+        arrays = np.load(data / f"{row.data}.npz")
+        program = program_of(keep / name, graph, preprocessing, arrays["x"], row.steps)
+        found = graph, program, preprocessing.apply(arrays["x"][:most]), arrays["y"]
+    return found[0], found[1], found[2][:most].astype(np.float32), found[3][:most]
+
+
+def measure(name: str, row: Row, keep: Path, data: Path, backends: Sequence[str], limit: int | None) -> dict[str, Any]:
     """One row: the accuracies of the float and the integer network, and each backend's agreement with the reference."""
-    graph = load_graph(folder / "network.safetensors")
-    preprocessing = Preprocessing.from_json(graph.information["preprocessing"])
-    arrays = np.load(data / f"{row.data}.npz")
-    n = {name: min(row.samples.get(name, 0), limit or len(arrays["x"]), len(arrays["x"])) for name in backends}
+    n = {each: min(row.samples.get(each, 0), limit or 1 << 30) for each in backends}
     most = max(n.values())
-    x, y = preprocessing.apply(arrays["x"][:most]), arrays["y"][:most]
-    program = program_of(folder, graph, preprocessing, arrays["x"], row.steps)
-    real = outputs_over_time(graph, x, row.steps)[-1].argmax(1).numpy()
+    graph, program, x, y = network_of(name, row, keep, data, most)
+    real = None if graph is None else outputs_over_time(graph, x, row.steps)[-1].argmax(1).numpy()
     sessions = {name: compiled(backend_named(name), program) for name in backends if n[name]}
     found = agreement(program, sessions, x, row.steps, n)
     labels = found.pop("labels")
     result = {
-        "n": most, "steps": row.steps, "float_accuracy": float((real == y).mean()),
-        "integer_accuracy": float((labels == y).mean()), "labels_that_differ": int((labels != real).sum()),
-        "backends": {name: {**found[name], "engine": session.report()} for name, session in sessions.items()},
+        "n": len(y), "steps": row.steps, "float_accuracy": None if real is None else float((real == y).mean()),
+        "integer_accuracy": float((labels == y).mean()),
+        "labels_that_differ": None if real is None else int((labels != real).sum()),
+        "backends": {each: {**found[each], "engine": session.report()} for each, session in sessions.items()},
     }  # fmt: skip
     for session in sessions.values():
         session.close()
@@ -124,6 +149,45 @@ def shortened(recording: Recording, n: int) -> Recording:
     return Recording(recording.output[:, :n], {name: values[:, :n] for name, values in recording.spikes.items()})
 
 
+def keep_row(name: str, row: dict[str, Any]) -> None:
+    """Add a row to the results; accuracies stay those of the run with the most samples."""
+    kept = json.loads(RESULT.read_text()) if RESULT.is_file() else {}
+    before = kept.get(name, {})
+    backends = before.get("backends", {}) | row["backends"]
+    kept[name] = {**(before if before.get("n", 0) > row["n"] else row), "backends": backends}
+    RESULT.write_text(json.dumps(kept, indent=1) + "\n")
+
+
+def write_readme() -> None:
+    """Put the table between its marks."""
+    kept = json.loads(RESULT.read_text())
+    columns = ("torch", "lava", "brian2")
+    lines = [
+        "| integer network | T | float, % | integer, % | n | torch | Lava | Brian2 |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, row in ROWS.items():
+        if name not in kept:
+            continue
+        found = kept[name]
+        shares = [
+            "–" if found[key] is None else f"{100 * found[key]:.2f}" for key in ("float_accuracy", "integer_accuracy")
+        ]
+        cells = [cell(found["backends"].get(column)) for column in columns]
+        lines.append(" | ".join([f"| {row.title}", str(row.steps), *shares, f"{found['n']:,}", *cells]) + " |")
+    text = README.read_text(encoding="utf-8")
+    first, last = (text.index(mark) for mark in MARKS)
+    README.write_text(text[: first + len(MARKS[0])] + "\n" + "\n".join(lines) + "\n" + text[last:], encoding="utf-8")
+
+
+def cell(found: dict[str, Any] | None) -> str:
+    """What a backend's run says."""
+    if found is None:
+        return "not run"
+    said = "the same bits" if not found["mismatches"] else f"{found['mismatches']:,} of {found['compared']:,} differ"
+    return f"{said}, n = {found['n']:,} ({found['seconds']:.0f} s)"
+
+
 def main() -> None:
     """Measure the rows that are asked for, and keep each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -134,12 +198,11 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="samples a row; a limited row is printed and not kept")
     options = parser.parse_args()
     for name in options.rows:
-        row = measure(ROWS[name], options.keep / name, options.data, options.backends, options.limit)
+        row = measure(name, ROWS[name], options.keep, options.data, options.backends, options.limit)
         print(name, json.dumps(row), flush=True)
         if options.limit is None:
-            kept = json.loads(RESULT.read_text()) if RESULT.is_file() else {}
-            row["backends"] = kept.get(name, {}).get("backends", {}) | row["backends"]
-            RESULT.write_text(json.dumps(kept | {name: row}, indent=1) + "\n")
+            keep_row(name, row)
+            write_readme()
 
 
 if __name__ == "__main__":
