@@ -4,8 +4,8 @@ python benchmarks/training_table.py --data FOLDER [--tasks NAME ...] [--seeds 0 
 
 Each run is an example as anyone would start it; what it prints is kept in benchmarks/results/training/NAME-SEED.json,
 and the table between the marks in README is written anew after each from what lies there.  A run whose result lies
-there is not repeated, unless ``--again``.  A mean over seeds has the 95 % interval of Student's t for so many seeds;
-each seed trains, splits and draws anew.  Nothing was chosen by test samples.
+there is not repeated, unless ``--again``.  A mean over seeds has the 95 % interval of Student's t for so many seeds,
+one seed alone that of its samples; each seed trains, splits and draws anew.  Nothing was chosen by test samples.
 """
 
 import argparse
@@ -123,19 +123,26 @@ def value_of(found: dict[str, Any], key: tuple[str, ...]) -> float:
     return float(value[0] if isinstance(value, list) else value)
 
 
-def interval(values: list[float]) -> tuple[float, float] | None:
-    """Student's 95 % interval of the mean, or None for one value."""
-    if len(values) not in STUDENT:
-        return None
-    half = STUDENT[len(values)] * statistics.stdev(values) / math.sqrt(len(values))
-    return statistics.mean(values) - half, statistics.mean(values) + half
+def interval(found: list[dict[str, Any]], key: tuple[str, ...]) -> tuple[float, float] | None:
+    """Student's 95 % interval of the mean over seeds; of one seed the example's own, over its samples, if any."""
+    values = [value_of(each, key) for each in found]
+    if len(values) in STUDENT:
+        half = STUDENT[len(values)] * statistics.stdev(values) / math.sqrt(len(values))
+        return statistics.mean(values) - half, statistics.mean(values) + half
+    *place, last = key
+    within: Any = found[0]
+    for part in place:
+        within = within[part]
+    if isinstance(within[last], list):
+        return within[last][1], within[last][2]
+    return tuple(within["ci95"]) if last in ("accuracy", "test_accuracy") else None
 
 
 def line(row: Row, found: list[dict[str, Any]]) -> str:
     """A row of the table."""
     values = [value_of(each, row.key) for each in found]
     if row.percent:
-        ends = interval(values)
+        ends = interval(found, row.key)
         shown = f"{100 * statistics.mean(values):.2f}"
         shown += f" ({100 * ends[0]:.2f} to {100 * ends[1]:.2f})" if ends else ""
     else:
@@ -147,7 +154,7 @@ def line(row: Row, found: list[dict[str, Any]]) -> str:
 def table() -> str:
     """All rows; where no result is there, those that want something say so."""
     rows = [
-        "| task | test accuracy, % (mean over seeds, 95 % interval) | wanted | seeds | n | CPU minutes a seed |",
+        "| task | test accuracy, % (mean over seeds, 95 %) | wanted | seeds | n | CPU minutes a seed |",
         "|---|---|---|---|---|---|",
     ]
     for name, task in TASKS.items():

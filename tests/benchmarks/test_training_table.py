@@ -32,7 +32,7 @@ def test_a_finished_run_is_kept_and_the_table_written_after_each(
         tables.append(script.README.read_text(encoding="utf-8"))
         seed = int(command[command.index("--seed") + 1])
         started.append(seed)
-        printed = json.dumps({"test_accuracy": 0.97 + 0.01 * seed, "n": 10000})
+        printed = json.dumps({"test_accuracy": 0.97 + 0.01 * seed, "ci95": [0.9, 1.0], "n": 10000})
         return subprocess.CompletedProcess(command, 0, printed, "")
 
     monkeypatch.setattr(script.subprocess, "run", example)
@@ -50,7 +50,13 @@ def test_a_finished_run_is_kept_and_the_table_written_after_each(
     assert text.endswith("<!-- /training -->\nafter\n")
 
 
-def test_one_seed_has_no_interval_and_counts_add_up(script: ModuleType) -> None:
+def test_one_seed_has_the_interval_of_its_samples(script: ModuleType) -> None:
+    found = [{"accuracy": 0.5, "ci95": [0.4, 0.6], "gain": [0.1, -0.1, 0.3], "n": 100, "cpu_seconds": 60.0}]
+    assert script.line(script.Row("a", ("accuracy",)), found) == "| a | 50.00 (40.00 to 60.00) |  | 1 | 100 | 1.0 |"
+    assert script.line(script.Row("g", ("gain",)), found) == "| g | 10.00 (-10.00 to 30.00) |  | 1 | 100 | 1.0 |"
+
+
+def test_one_number_has_no_interval_and_counts_add_up(script: ModuleType) -> None:
     found = [{"differ": 1, "share": 0.5, "n": 100, "cpu_seconds": 60.0}]
     assert script.line(script.Row("share", ("share",)), found) == "| share | 50.00 |  | 1 | 100 | 1.0 |"
     row = script.Row("count", ("differ",), "0", percent=False)
