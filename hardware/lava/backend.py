@@ -1,5 +1,6 @@
 """``LavaBackend``: integer programs in Intel's Lava, bit for bit, in a worker process with a Python 3.10 of its own."""
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -9,7 +10,7 @@ from typing import Any, Self, TypeVar
 
 import numpy as np
 
-from ..._check import RangeError, UnsupportedError, WorkerCrashed, WorkerTimeout
+from ..._check import BackendUnavailable, RangeError, UnsupportedError, WorkerCrashed, WorkerTimeout
 from ..backend import Recording
 from ..program import IntegerProgram
 from ..stages import Stage, stages
@@ -23,6 +24,7 @@ __all__ = ["LavaBackend", "LavaSession"]
 
 T = TypeVar("T")
 _SUMS_PER_SECOND = 2e8  # of a slow processor; only time limits depend on it
+_BYTES_PER_SECOND = 5e6
 _STEP_SECONDS = 0.002  # of each process
 _PATIENCE = 20
 
@@ -72,6 +74,8 @@ class LavaBackend:
 
     def available(self) -> None:
         """Raise BackendUnavailable unless a Python 3.10 with Lava is found."""
+        if sys.platform == "win32":
+            raise BackendUnavailable("Lava's worker needs process groups and so Linux or macOS; use WSL")
         self.interpreter()
 
     def interpreter(self) -> str:
@@ -83,7 +87,11 @@ class LavaBackend:
         problems = self.unsupported(program)
         if problems:
             raise UnsupportedError(f"{self.engine} cannot run this network", problems)
-        return LavaSession(self, program)
+        session = LavaSession(self, program)
+        if self.hardware and not (session.worker and session.worker.versions.get("loihi")):
+            session.close()
+            raise BackendUnavailable("a chip needs Intel's extension lava-loihi in the Python 3.10 that has Lava")
+        return session
 
 
 class LavaSession:
@@ -174,7 +182,7 @@ class LavaSession:
         """Do it; after a crash make a fresh worker, bring it to where the old one was, and do it again."""
         for left in reversed(range(self.backend.limits.restarts + 1)):
             try:
-                if self.worker is None or not self.worker.alive:
+                if self.worker is not None and not self.worker.alive:
                     self._again()
                 return work()
             except (WorkerCrashed, WorkerTimeout):
@@ -197,14 +205,14 @@ class LavaSession:
             header, arrays = faithful_message(
                 self.program, self.stages, self.schedule, x, hardware=self.backend.hardware
             )
-            worker.request("load", limits.load, arrays, **header)
+            worker.request("load", _load_seconds(limits, arrays), arrays, **header)
             self._loaded = n
             worker.request("start", limits.load)
             return
         if n > self._loaded:
             self._loaded = max(n, self.backend.batch or 0)
             header, arrays = batched_message(self.stages, self.schedule, self._loaded)
-            worker.request("load", limits.load, arrays, **header)
+            worker.request("load", _load_seconds(limits, arrays), arrays, **header)
         padded = np.zeros((frames, size, self._loaded), np.int32)
         padded[:, :, :n] = x.transpose(0, 2, 1)
         worker.request("start", limits.load, {"input": padded})
@@ -230,6 +238,11 @@ class LavaSession:
         per_step = sum(matrices) * max(1, self._loaded) / _SUMS_PER_SECOND + _STEP_SECONDS * (2 * len(matrices) + 2)
         all_steps = self.schedule.period * steps + self.schedule.last
         return float(max(self.backend.limits.run, _PATIENCE * per_step * all_steps))
+
+
+def _load_seconds(limits: Limits, arrays: Mapping[str, np.ndarray]) -> float:
+    """The limit, and more for a large network."""
+    return limits.load + sum(array.nbytes for array in arrays.values()) / _BYTES_PER_SECOND
 
 
 def _joined(own: list[Part], found: Mapping[str, np.ndarray], n: int) -> np.ndarray:

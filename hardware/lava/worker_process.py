@@ -70,17 +70,16 @@ class Worker:
         described = [str(theirs.fileno()), str(self.folder), self.token]
         command = [python, "-I", "-u", str(script), *described, beat, str(limits.megabytes or 0)]
         guard = [python, "-I", str(HERE / "guard.py"), str(reading), *described, *command]
-        self._guard = subprocess.Popen(
-            guard,
-            pass_fds=[reading, theirs.fileno()],
-            env=_environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        theirs.close()
-        os.close(reading)
+        try:
+            self._guard = _started(guard, [reading, theirs.fileno()])
+        except OSError as error:
+            ours.close()
+            os.close(self._lifeline)
+            shutil.rmtree(self.folder, ignore_errors=True)
+            raise BackendUnavailable(f"{python} cannot be started ({error}); name a Python 3.10 with Lava") from error
+        finally:
+            theirs.close()
+            os.close(reading)
         self.versions, _ = self._answer("start", limits.start)
         self._require_versions(python)
 
@@ -134,6 +133,7 @@ class Worker:
         try:
             header, arrays = self.wire.receive(seconds)
         except Slow:
+            self.hopeless = True  # another one would take as long
             raise self._timeout(f"took more than {seconds:g} s to {op}") from None
         except Silent:
             raise self._timeout(f"gave no sign of life for {self.limits.silence:g} s when asked to {op}") from None
@@ -176,6 +176,19 @@ class Worker:
                 f"{python} has Lava {lava} and protocol {protocol}; Lava {LAVA}* and protocol {PROTOCOL} were wanted: "
                 "run `spikeport backend install lava`"
             )
+
+
+def _started(command: list[str], descriptors: list[int]) -> subprocess.Popen[bytes]:
+    """A process in a session of its own, so that what ends ours from the keyboard does not end it before us."""
+    return subprocess.Popen(
+        command,
+        pass_fds=descriptors,
+        env=_environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
 
 
 def _environment() -> dict[str, str]:

@@ -31,6 +31,12 @@ def test_batched_processes_take_every_network(program):
     assert LavaBackend().unsupported(program) == []
 
 
+@pytest.mark.parametrize("graph", ["binary"], indirect=True)
+def test_an_interpreter_that_cannot_be_started_is_named(program):
+    with pytest.raises(BackendUnavailable, match="/nowhere cannot be started"):
+        LavaBackend(python="/nowhere").compile(program)
+
+
 WORDS = {
     "signed": ["code signed", "reset subtract"],
     "graded": ["code graded"],

@@ -154,9 +154,16 @@ def versions() -> dict[str, Any]:
     from importlib.metadata import version
 
     import lava.magma.core.process.process  # noqa: F401
+    from lava.utils import loihi
 
     found = {name: version(package) for name, package in (("lava", "lava-nc"), ("numpy", "numpy"), ("scipy", "scipy"))}
-    return {"python": sys.version.split()[0], **found, "protocol": PROTOCOL, "pid": os.getpid()}
+    return {
+        "python": sys.version.split()[0],
+        **found,
+        "loihi": loihi.is_installed(),
+        "protocol": PROTOCOL,
+        "pid": os.getpid(),
+    }
 
 
 class Network:
