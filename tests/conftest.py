@@ -75,6 +75,12 @@ def _find_lava() -> str | None:
         return None
 
 
+def _find_int8() -> int | None:
+    from spikeport.hardware.int8 import largest_exact_input
+
+    return largest_exact_input() or None
+
+
 # part -> (how it is found, how to get it)
 PARTS: dict[str, tuple[Callable[[], object | None], str]] = {
     "brian2": (_find_module("brian2"), "pip install spikeport[brian2]"),
@@ -83,6 +89,7 @@ PARTS: dict[str, tuple[Callable[[], object | None], str]] = {
     "data": (_find_data, "set SPIKEPORT_DATA to the folder that holds mnist.npz and the other data sets"),
     "git": (_find_git, "run the tests in a clone"),
     "gpu": (_find_gpu, "run on a machine with a CUDA device"),
+    "int8": (_find_int8, "run on a CPU whose int8 kernels are exact (VNNI or AMX)"),
     "lava": (_find_lava, "spikeport backend install lava"),
     "neurobench": (_find_module("neurobench"), "pip install neurobench==2.3.0"),
     "nir": (_find_module("nir"), "pip install spikeport[nir]"),

@@ -5,11 +5,15 @@ import contextlib
 import numpy as np
 import pytest
 
+try:
+    import h5py
+except ImportError:  # then the mark skips
+    h5py = None
+
 from spikeport import CorruptFileError, SpikeportError, UnsupportedError
 from spikeport.hardware.lava_dl import import_lava_dl
 from spikeport.hardware.reference import decay, run_reference
 
-h5py = pytest.importorskip("h5py")
 pytestmark = pytest.mark.needs("nir")
 
 

@@ -19,10 +19,8 @@ from spikeport.networks.graph import Graph, make_node
 STEPS = 16
 
 
-@pytest.fixture(params=[0, 127], ids=["floats", "bytes"])
+@pytest.fixture(params=[0, pytest.param(127, marks=pytest.mark.needs("int8"))], ids=["floats", "bytes"])
 def largest_byte(request) -> int:
-    if request.param > largest_exact_input():
-        pytest.skip("the int8 kernels are not exact here")
     return request.param
 
 
@@ -237,10 +235,9 @@ def saturating(limit):
     return call
 
 
+@pytest.mark.needs("int8")
 @pytest.mark.parametrize(("exact_to", "found"), [(127, 127), (126, 0), (0, 0)])
 def test_the_self_test_refuses_a_kernel_that_saturates(monkeypatch, exact_to, found):
-    if largest_exact_input() < 127:
-        pytest.skip("the int8 kernels are not exact here")
     monkeypatch.setattr(Int8Synapse, "__call__", saturating(exact_to))
     assert largest_exact_input.__wrapped__() == found
 
@@ -272,9 +269,9 @@ def test_low_precision_asked_for_elsewhere_changes_nothing(engine, samples, want
         torch.set_float32_matmul_precision(before)
 
 
-def test_pools_of_spikes_stay_bytes(largest_byte):
-    if not largest_byte:
-        pytest.skip("about bytes")
+@pytest.mark.needs("int8")
+def test_pools_of_spikes_stay_bytes():
+    largest_byte = 127
     rng = np.random.default_rng(3)
     window = {"stride": (1, 1), "padding": (1, 1), "dilation": (1, 1)}
     fire = {"threshold": np.full(8, 1.0), "initial": np.full(8, 0.5), "bias": np.zeros(8)}
