@@ -27,6 +27,10 @@ def evaluate(
         float, typer.Option("--max-loss", min=0.0, max=1.0, help="Share of accuracy that early exit may cost.")
     ] = 0.001,
     guarantee: options.GuaranteeOption = None,
+    bits: Annotated[
+        int | None,
+        typer.Option("--bits", min=8, max=8, help="8: the integer network in DIR instead of the float one."),
+    ] = None,
     scale: options.Scale = None,
     mean: options.Mean = None,
     std: options.Std = None,
@@ -51,7 +55,7 @@ def evaluate(
     """
     from ..data import drop_shared as without_shared
     from ..evaluation.evaluate import evaluate_network
-    from ..evaluation.folder import read_folder, require_writable, update_report
+    from ..evaluation.folder import keep_integer, read_folder, read_report, require_writable, update_report
     from ..report import render_report
 
     chosen = options.parse_rule(policy, guarantee)
@@ -62,9 +66,10 @@ def evaluate(
     if drop_shared:
         before, samples = len(samples), without_shared(samples, held.exit.calibration_hashes)
         note(f"{before - len(samples)} of {before} samples are also in the calibration data and were left out.")
+    network = held.spiking if bits is None else keep_integer(folder, held, render_report)
     with progress_bar() as progress:
         result = evaluate_network(
-            held.spiking,
+            network,
             held.analog,
             held.exit,
             samples,
@@ -74,7 +79,7 @@ def evaluate(
             timing=timing,
             progress=progress,
         )
-    update_report(folder, {**held.report, "evaluate": result}, render_report)
+    update_report(folder, {**read_report(folder), "evaluate": result}, render_report)
     missed = _missed(result, min_accuracy)
     finish(result, [*evaluation_tables(result), f"see {folder / 'report.html'}"], as_json, missed)
 

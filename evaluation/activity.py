@@ -10,7 +10,8 @@ from torch import Tensor
 from ..networks.activity import ActivityMeter
 from ..networks.engine import Observer
 from ..networks.graph import Graph
-from ..networks.outputs import outputs_over_time
+from ..networks.outputs import outputs_of
+from .engines import Network, engine_of, graph_of
 
 
 class Activity(NamedTuple):
@@ -22,11 +23,13 @@ class Activity(NamedTuple):
 
 
 def measured(
-    graph: Graph, x: np.ndarray, steps: int, progress: Callable[[float], None], *, batch_size: int = 64
+    network: Network, x: np.ndarray, steps: int, progress: Callable[[float], None], *, batch_size: int = 64
 ) -> Activity:
     """Run all samples (n, *features) for ``steps`` steps and count what happens."""
-    totals = _Totals(graph, steps, len(x))
-    outputs = outputs_over_time(graph, x, steps, batch_size=batch_size, observe=totals.batch, progress=progress)
+    graph = graph_of(network)
+    totals, engine = _Totals(graph, steps, len(x)), engine_of(network, max_steps=steps)
+    classes = graph.shapes[graph.output.name]
+    outputs = outputs_of(engine, classes, x, steps, batch_size=batch_size, observe=totals.batch, progress=progress)
     return Activity(outputs, *totals.sums.unbind(-1))
 
 

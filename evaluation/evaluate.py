@@ -9,6 +9,7 @@ from torch import Tensor
 from .._check import RangeError, SpikeportError
 from ..conversion.source import analog_output
 from ..data import Dataset, refuse_shared
+from ..hardware.program import IntegerProgram
 from ..inference import (
     ConformalExit,
     Decisions,
@@ -25,12 +26,14 @@ from ..inference import (
     speedup_steps,
 )
 from ..networks.activity import analog_synapses
-from ..networks.engine import Engine, constant_nodes
+from ..networks.engine import constant_nodes
 from ..networks.graph import Graph
 from .activity import Activity, measured
 from .convert import ExitData, Progress, accuracy_rows, require_labels
+from .engines import Network, engine_of, graph_of
 from .figures import exit_figures
 from .guarantee import Guarantee, measured_sets
+from .integer import BITS
 from .timing import timed
 
 __all__ = ["calibrated_rule", "evaluate_network", "policy_name"]
@@ -47,7 +50,7 @@ def calibrated_rule(exit_data: ExitData, *, max_loss: float = 0.001) -> DynamicC
 
 
 def evaluate_network(  # noqa: PLR0913 - four parts and five options
-    spiking: Graph,
+    spiking: Network,
     analog: Graph | None,
     exit_data: ExitData,
     data: Dataset,
@@ -59,6 +62,8 @@ def evaluate_network(  # noqa: PLR0913 - four parts and five options
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Run every sample for all T steps, then with early exit, and compare; the JSON of ``spikeport evaluate``.
+
+    spiking: the network, or its integer program, which runs in whole numbers.
 
     policy: None for dynamic confidence, calibrated on ``exit_data`` and never on ``data``; a Guarantee, likewise; or
     FixedSteps(T).
@@ -90,12 +95,13 @@ def evaluate_network(  # noqa: PLR0913 - four parts and five options
         "data": data.name,
         "seed": seed,
         "timesteps": steps,
+        "bits": BITS if isinstance(spiking, IntegerProgram) else None,
         "labels": "ann" if data.y is None else "true",
         "calibration_labels": "true" if exit_data.labelled else "ann",
         **accuracy_rows(activity.outputs, labels, ann_labels),
         "spikes_per_sample_by_step": activity.spikes.mean(1).cumsum(0).tolist(),
         "synaptic_operations_by_step": activity.accumulates.mean(1).cumsum(0).tolist(),
-        "multiply_accumulates_per_sample": multiplies(spiking, steps),
+        "multiply_accumulates_per_sample": multiplies(graph_of(spiking), steps),
         "early_exit": early,
         "oracle": oracle(activity.outputs, truth)._asdict(),
         "figures": exit_figures(spiking, data.x, activity, decisions, truth, steps),
@@ -112,13 +118,13 @@ def _rule(
 
 
 def _early(
-    graph: Graph, data: Dataset, rule: ExitRule, activity: Activity, labels: Tensor, seed: int, tell: Progress
+    network: Network, data: Dataset, rule: ExitRule, activity: Activity, labels: Tensor, seed: int, tell: Progress
 ) -> tuple[Decisions, dict[str, Any]]:
     """Decide all samples on the outputs that are there, and let the engine really exit early on some of them."""
     decisions = decide(rule, activity.outputs)
     some = np.random.default_rng(seed).permutation(len(labels))[:ENGINE_SAMPLES]
     run = run_with_exit(
-        Engine(graph, max_steps=len(activity.outputs), chunk=EXIT_CHUNK),
+        engine_of(network, max_steps=len(activity.outputs), chunk=EXIT_CHUNK),
         torch.from_numpy(data.x[some]),
         rule,
         batch_size=BATCH,

@@ -7,15 +7,14 @@ import torch
 from torch import Tensor
 
 from ..inference import Decisions, decide, oracle, pareto_front
-from ..networks.engine import Engine
-from ..networks.graph import Graph
 from .activity import Activity
+from .engines import Network, engine_of, graph_of
 
 RASTER_UNITS = 60
 
 
 def exit_figures(
-    graph: Graph, x: np.ndarray, activity: Activity, decisions: Decisions, labels: Tensor, steps: int
+    network: Network, x: np.ndarray, activity: Activity, decisions: Decisions, labels: Tensor, steps: int
 ) -> dict[str, Any]:
     """Histogram of exit steps, the front of accuracy against steps and operations, and a spike raster of one sample.
 
@@ -33,7 +32,7 @@ def exit_figures(
             "confidence": _front(activity, operations, labels),
             "oracle": [bound.mean_steps, bound.accuracy],
         },
-        "raster": _raster(graph, x[:1], steps),
+        "raster": _raster(network, x[:1], steps),
     }
 
 
@@ -48,16 +47,16 @@ def _front(activity: Activity, operations: Tensor, labels: Tensor) -> list[list[
     return rows
 
 
-def _raster(graph: Graph, x: np.ndarray, steps: int) -> dict[str, Any]:
+def _raster(network: Network, x: np.ndarray, steps: int) -> dict[str, Any]:
     """Spike times (steps from 1) of evenly spread units of the last spiking layer, for one sample."""
-    name = graph.of_operator("neuron")[-1].name
+    name = graph_of(network).of_operator("neuron")[-1].name
     seen: list[Tensor] = []
 
     def observe(node: str, values: Tensor) -> None:
         if node == name:
             seen.append(values[:, 0].flatten(1))
 
-    engine = Engine(graph, max_steps=steps)
+    engine = engine_of(network, max_steps=steps)
     block = torch.from_numpy(x)
     state = engine.start(block)
     for done in range(0, steps, engine.chunk):

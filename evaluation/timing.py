@@ -9,8 +9,7 @@ import numpy as np
 import torch
 
 from ..inference import ExitRule, interleaved_medians, run_fixed, run_with_exit
-from ..networks.engine import Engine
-from ..networks.graph import Graph
+from .engines import Network, engine_of
 
 __all__ = ["timed"]
 
@@ -26,7 +25,7 @@ PLANS = (
 
 
 def timed(
-    graph: Graph,
+    network: Network,
     x: np.ndarray,
     rule: ExitRule,
     steps: int,
@@ -42,15 +41,15 @@ def timed(
     order = np.random.default_rng(seed).permutation(len(x))[:MOST_SAMPLES]
     tell("time early exit", 0.0)
     first = torch.from_numpy(x[order[: PLANS[0][1]]])
-    rate = len(first) / interleaved_medians([_fixed(graph, first, fixed_steps, PLANS[0])], 1)[0]
+    rate = len(first) / interleaved_medians([_fixed(network, first, fixed_steps, PLANS[0])], 1)[0]
     trial = torch.from_numpy(x[order[: int(np.clip(TRIAL_SECONDS * rate, LEAST_SAMPLES, TRIAL_SAMPLES))]])
     plans = [plan for plan in PLANS if plan[1] <= max(len(trial), PLANS[0][1])]
-    fixed_plan, seconds = _fastest(plans, lambda plan: _fixed(graph, trial, fixed_steps, plan))
-    exit_plan, _ = _fastest(plans, lambda plan: _exit(graph, trial, rule, steps, plan))
+    fixed_plan, seconds = _fastest(plans, lambda plan: _fixed(network, trial, fixed_steps, plan))
+    exit_plan, _ = _fastest(plans, lambda plan: _exit(network, trial, rule, steps, plan))
     tell("time early exit", 0.3)
     drawn = torch.from_numpy(x[order[: max(LEAST_SAMPLES, int(SECONDS * len(trial) / seconds))]])
     fixed_seconds, exit_seconds = interleaved_medians(
-        [_fixed(graph, drawn, fixed_steps, fixed_plan), _exit(graph, drawn, rule, steps, exit_plan)], REPEATS
+        [_fixed(network, drawn, fixed_steps, fixed_plan), _exit(network, drawn, rule, steps, exit_plan)], REPEATS
     )
     return {
         "speedup_wall": fixed_seconds / exit_seconds,
@@ -65,12 +64,12 @@ def timed(
     }
 
 
-def _fixed(graph: Graph, x: torch.Tensor, steps: int, plan: Plan) -> Callable[[], object]:
-    return partial(run_fixed, Engine(graph, max_steps=steps, chunk=plan[0]), x, steps, batch_size=plan[1])
+def _fixed(network: Network, x: torch.Tensor, steps: int, plan: Plan) -> Callable[[], object]:
+    return partial(run_fixed, engine_of(network, max_steps=steps, chunk=plan[0]), x, steps, batch_size=plan[1])
 
 
-def _exit(graph: Graph, x: torch.Tensor, rule: ExitRule, steps: int, plan: Plan) -> Callable[[], object]:
-    return partial(run_with_exit, Engine(graph, max_steps=steps, chunk=plan[0]), x, rule, batch_size=plan[1])
+def _exit(network: Network, x: torch.Tensor, rule: ExitRule, steps: int, plan: Plan) -> Callable[[], object]:
+    return partial(run_with_exit, engine_of(network, max_steps=steps, chunk=plan[0]), x, rule, batch_size=plan[1])
 
 
 def _fastest(plans: list[Plan], run: Callable[[Plan], Callable[[], object]]) -> tuple[Plan, float]:

@@ -1,6 +1,7 @@
 """Outputs of many samples over a whole window, batch by batch."""
 
 from collections.abc import Callable
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -10,6 +11,18 @@ from .engine import Engine, Observer
 from .graph import Graph
 
 BatchObserver = Callable[[int], Observer]
+
+
+class Observed(Protocol):
+    """A step engine that can be watched."""
+
+    chunk: int
+
+    def start(self, x: Tensor, observe: Observer | None = None) -> Any:
+        """The state of fresh samples."""
+
+    def advance(self, x: Tensor, state: Any, steps: int, observe: Observer | None = None) -> tuple[Tensor, Any]:
+        """The cumulative output of the next steps, and the state."""
 
 
 def outputs_over_time(
@@ -27,7 +40,22 @@ def outputs_over_time(
     ``observe(first)`` gives the observer for the batch that begins at sample ``first``.
     """
     engine = Engine(graph, max_steps=steps, chunk=chunk)
-    outputs = torch.empty(steps, len(x), *graph.shapes[graph.output.name])  # once: kept pieces would break up the heap
+    classes = graph.shapes[graph.output.name]
+    return outputs_of(engine, classes, x, steps, batch_size=batch_size, observe=observe, progress=progress)
+
+
+def outputs_of(
+    engine: Observed,
+    classes: tuple[int, ...],
+    x: np.ndarray,
+    steps: int,
+    *,
+    batch_size: int = 64,
+    observe: BatchObserver | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> Tensor:
+    """``outputs_over_time`` of any engine; classes: the shape of one output."""
+    outputs = torch.empty(steps, len(x), *classes)  # once: kept pieces would break up the heap
     for first in range(0, len(x), batch_size):
         block = torch.from_numpy(np.ascontiguousarray(x[first : first + batch_size]))
         watcher = None if observe is None else observe(first)

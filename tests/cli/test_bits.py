@@ -1,0 +1,18 @@
+import shutil
+from pathlib import Path
+
+
+def test_evaluate_takes_the_integer_network(command, converted: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(converted, folder)
+    asked = ("evaluate", folder, "--data", "digits", "--limit", "40", "--drop-shared", "--no-timing", "--json")
+    done = command(*asked, "--bits", "8")
+    assert done.code == 0, done.err
+    assert done.json["bits"] == 8
+    assert done.json["early_exit"]["engine_mismatches"] == 0
+    assert command("report", folder, "--json").json["evaluated"] is True
+    assert command(*asked).json["bits"] is None
+
+
+def test_other_bits_are_refused(command, converted: Path) -> None:
+    assert command("evaluate", converted, "--data", "digits", "--bits", "4").code == 2
