@@ -46,7 +46,7 @@ def import_lava_dl(path: str | Path, *, steps: int = 64, full_scale: int = 255) 
 
 
 def _program(path: Path, found: Any, steps: int, full_scale: int) -> IntegerProgram:
-    layers = [found.get(str(index)) for index in range(len(found))] if isinstance(found, dict) else []
+    layers: list[Any] = [found.get(str(index)) for index in range(len(found))] if isinstance(found, dict) else []
     if not layers or not all(isinstance(layer, dict) for layer in layers):
         raise CorruptFileError(f"{path} holds no layers numbered from 0; save it anew with lava-dl")
     said = [_objection(layer) for layer in layers]

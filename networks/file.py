@@ -62,7 +62,7 @@ def save_graph(graph: Graph, path: str | Path) -> str:
     Raises SpikeportError when the file cannot be written (a full disk, a missing folder); then nothing is left behind.
     """
     try:
-        structure = json.dumps(_structure(graph), allow_nan=False, sort_keys=True)
+        structure = json.dumps(structure_of(graph), allow_nan=False, sort_keys=True)
     except (TypeError, ValueError, RecursionError) as error:
         raise SpikeportError(f"the information of the graph is no JSON: {error}") from None
     arrays = {f"{node.name}/{key}": array for node in graph.nodes for key, array in node.arrays.items()}
@@ -123,7 +123,7 @@ def _parse(content: bytes) -> Graph:
         raise CorruptFileError("its content does not match its sha256 (it was damaged or changed)")
     try:
         structure = json.loads(metadata["structure"], parse_constant=_refuse_constant)
-        return Graph.of(_nodes(structure, arrays), structure["information"])
+        return Graph.of(nodes_of(structure, arrays), structure["information"])
     except _PARSE_ERRORS as error:
         raise CorruptFileError(f"its structure is not valid ({type(error).__name__}: {error})") from None
 
@@ -142,7 +142,8 @@ def _refuse_constant(text: str) -> NoReturn:
     raise ValueError(f"{text} is not a number that a graph can hold")
 
 
-def _structure(graph: Graph) -> dict[str, Any]:
+def structure_of(graph: Graph) -> dict[str, Any]:
+    """All of a graph but its arrays, as JSON."""
     nodes = [
         {
             "name": node.name,
@@ -156,7 +157,8 @@ def _structure(graph: Graph) -> dict[str, Any]:
     return {"nodes": nodes, "information": dict(graph.information)}
 
 
-def _nodes(structure: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> list[Node]:
+def nodes_of(structure: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> list[Node]:
+    """The nodes of ``structure_of``, not checked yet; arrays by "node/array"."""
     if set(structure) != {"nodes", "information"} or not isinstance(structure["information"], dict):
         raise CorruptFileError("a structure has nodes and information, and nothing else")
     if len(structure["nodes"]) > MAX_NODES:
