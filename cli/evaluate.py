@@ -67,18 +67,9 @@ def evaluate(
         before, samples = len(samples), without_shared(samples, held.exit.calibration_hashes)
         note(f"{before - len(samples)} of {before} samples are also in the calibration data and were left out.")
     network = held.spiking if bits is None else keep_integer(folder, held, render_report)
+    asked: dict[str, Any] = {"policy": chosen, "max_loss": max_loss, "seed": seed, "timing": timing}
     with progress_bar() as progress:
-        result = evaluate_network(
-            network,
-            held.analog,
-            held.exit,
-            samples,
-            policy=chosen,
-            max_loss=max_loss,
-            seed=seed,
-            timing=timing,
-            progress=progress,
-        )
+        result = evaluate_network(network, held.analog, held.exit, samples, progress=progress, **asked)
     update_report(folder, {**read_report(folder), "evaluate": result}, render_report)
     missed = _missed(result, min_accuracy)
     finish(result, [*evaluation_tables(result), f"see {folder / 'report.html'}"], as_json, missed)

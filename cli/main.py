@@ -18,6 +18,7 @@ from .convert import convert
 from .demo import demo
 from .doctor import doctor
 from .evaluate import evaluate, report
+from .exchange import export_network, import_network
 from .inspect import inspect
 from .output import error_line, error_object, print_json
 from .run import run_backend
@@ -39,6 +40,8 @@ for _command in (doctor, inspect, convert, train, evaluate, report, demo):
     app.command()(_command)
 app.add_typer(backend, name="backend")
 app.command("run")(run_backend)
+app.command("import")(import_network)
+app.command("export")(export_network)
 
 
 def _print_version(wanted: bool) -> None:

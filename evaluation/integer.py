@@ -59,15 +59,16 @@ def integer_outputs(program: IntegerProgram, x: np.ndarray, steps: int) -> Tenso
 
 
 def integer_part(
-    graph: Graph, x: np.ndarray, labels: np.ndarray, outputs: np.ndarray
+    graph: Graph, x: np.ndarray, labels: np.ndarray, outputs: np.ndarray, program: IntegerProgram | None = None
 ) -> tuple[IntegerProgram | None, dict[str, Any]]:
     """The integer program and what the report says of it; (None, the reason) for a network without integer form.
 
-    x, labels: (n, *features) and (n,), samples that chose nothing.  outputs: (T, n, classes) of the float network.
+    program: where there is one already.  x, labels: (n, *features) and (n,), samples that chose nothing.
+    outputs: (T, n, classes) of the float network.
     ``accuracy_change`` is integer - float at T, with its paired interval.
     """
     try:
-        program = lowered(graph)
+        program = lowered(graph) if program is None else program
     except UnsupportedError as error:
         return None, {"refused": str(error)}
     found = integer_outputs(program, x, len(outputs))[-1].argmax(1)
@@ -82,7 +83,7 @@ def integer_part(
         "accuracy_change": change.value,
         "accuracy_change_ci95": [change.low, change.high],
         "input": said["input"],
-        "decay_error": max(said["decay_error"].values(), default=0.0),
-        "channels_with_coarser_weights": sum(said["channels_with_coarser_weights"].values()),
-        "largest_state": max(said["largest_state"].values(), default=0.0),
+        "decay_error": max(said.get("decay_error", {}).values(), default=0.0),
+        "channels_with_coarser_weights": sum(said.get("channels_with_coarser_weights", {}).values()),
+        "largest_state": max(said.get("largest_state", {}).values(), default=0.0),
     }

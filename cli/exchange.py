@@ -1,0 +1,85 @@
+"""``spikeport import`` and ``spikeport export``: networks of other frameworks, and networks for them."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from . import options
+from .output import finish, note, percent, rows
+
+__all__ = ["export_network", "import_network"]
+
+
+def import_network(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A .nir file, or a .net file of lava-dl.", show_default=False)
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="The folder to make.", show_default=False)],
+    calibration: Annotated[
+        str, typer.Option("--calibration", metavar="DATA", help=options.DATA_HELP, show_default=False)
+    ],
+    timesteps: Annotated[int, typer.Option("--timesteps", min=1, metavar="N", help="The longest window.")] = 32,
+    scale: options.Scale = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
+    layout: options.Layout = None,
+    limit: options.Limit = None,
+    overwrite: options.Overwrite = False,
+    seed: options.Seed = 0,
+    allow_code: options.AllowCode = False,
+    as_json: options.Json = False,
+) -> None:
+    """Take in a spiking network that another framework made.
+
+    It is evaluated, exits early and runs on every backend like a converted one. DATA, which must have labels, set when
+    it may stop; they change no weight. A .net file comes in as the integer network that it is: use evaluate --bits 8.
+    """
+    from ..data import Preprocessing
+    from ..evaluation.exchange import imported_network, read_foreign
+    from ..evaluation.folder import require_free, write_folder
+    from ..hardware.program import IntegerProgram
+    from ..report import render_report
+
+    require_free(out, overwrite=overwrite)
+    network = read_foreign(file, timesteps)
+    graph = network.graph if isinstance(network, IntegerProgram) else network
+    shapes = graph.shapes[graph.input.name], graph.shapes[graph.output.name][0]
+    preprocessing = options.changed(Preprocessing(), scale, mean, std, layout)
+    samples = options.load_for(calibration, "calibration", preprocessing, shapes, limit=limit, allow_code=allow_code)
+    made = imported_network(file, network, samples, timesteps=timesteps, seed=seed)
+    report = write_folder(out, made, render_report, overwrite=overwrite)["convert"]
+    accuracy = report["accuracy_by_step"][-1]
+    pairs: list[tuple[str, Any]] = [
+        ("from", report["method"]),
+        ("accuracy, all steps", percent(accuracy, report["accuracy_ci95_by_step"][-1], report["n"])),
+        ("layers", len(report["layers"])),
+    ]
+    finish(report, [rows(f"Imported {file.name} into {out}", pairs)], as_json)
+
+
+def export_network(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="The folder that spikeport convert wrote.", show_default=False)
+    ],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write.", show_default=False)],
+    to: Annotated[str, typer.Option("--to", metavar="nir|brian2|lava", help="For whom.", show_default=False)],
+    overwrite: options.Overwrite = False,
+    as_json: options.Json = False,
+) -> None:
+    """Write the network in DIR for another framework.
+
+    nir: a file that other frameworks read. brian2: a Python script with its arrays beside it. lava: the integer
+    populations and sparse matrices as one .npz.
+    """
+    from .._check import SpikeportError
+    from ..evaluation.exchange import export_network as write
+    from ..evaluation.folder import read_folder
+
+    held = read_folder(folder)
+    if file.exists() and not overwrite:
+        raise SpikeportError(f"{file} is there already; choose another name, or pass --overwrite to replace it.")
+    said = write(held, to, file)
+    for line in said:
+        note(line)
+    finish({"file": str(file.resolve()), "to": to, "notes": list(said)}, [str(file)], as_json)

@@ -1,0 +1,85 @@
+"""``spikeport import`` and ``spikeport export``."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from spikeport.hardware.nir import export_nir
+from spikeport.networks.graph import Graph, make_node
+
+
+def network() -> Graph:
+    rng = np.random.default_rng(0)
+    arrays = {"threshold": np.ones(20), "initial": np.zeros(20), "bias": np.zeros(20), "beta": np.full(20, 0.9)}
+    return Graph.of(
+        [
+            make_node("x", "input", shape=(64,)),
+            make_node("a", "linear", ["x"], arrays={"weight": rng.normal(0, 0.3, (20, 64)), "bias": np.zeros(20)}),
+            make_node("n", "neuron", ["a"], arrays=arrays, code="binary", test=">", reset="zero"),
+            make_node("b", "linear", ["n"], arrays={"weight": rng.normal(0, 1, (10, 20)), "bias": np.zeros(10)}),
+            make_node("y", "output", ["b"]),
+        ]
+    )
+
+
+@pytest.mark.needs("nir")
+def test_a_nir_file_becomes_a_folder_that_evaluates_and_runs(command, tmp_path: Path) -> None:
+    export_nir(network(), tmp_path / "net.nir")
+    arguments = ("import", "net.nir", "-o", "in", "--calibration", "digits", "--limit", "60", "--timesteps", "6")
+    done = command(*arguments, "--json")
+    assert done.code == 0, done.err
+    assert done.json["method"] == "imported from nir"
+    assert command(*arguments).code == 2  # it is there already
+    assert command("evaluate", "in", "--data", "digits", "--limit", "20", "--no-timing", "--json").code == 0
+    ran = command("run", "in", "--data", "digits", "--limit", "20", "--compare", "reference", "--json")
+    assert ran.json["agreement"]["mismatches"] == 0
+    assert ran.json["energy"]["chip"] == "loihi2"
+
+
+@pytest.mark.needs("nir")
+def test_what_goes_out_to_nir_comes_back(command, tmp_path: Path) -> None:
+    export_nir(network(), tmp_path / "net.nir")
+    options = ("--calibration", "digits", "--limit", "60", "--timesteps", "6", "--json")
+    first = command("import", "net.nir", "-o", "one", *options).json
+    done = command("export", "one", "again.nir", "--to", "nir", "--json")
+    assert done.code == 0, done.err
+    second = command("import", "again.nir", "-o", "two", *options).json
+    assert second["accuracy_by_step"] == first["accuracy_by_step"]
+    assert command("export", "one", "again.nir", "--to", "nir").code == 2
+    assert command("export", "one", "again.nir", "--to", "nir", "--overwrite").code == 0
+
+
+def test_integer_networks_go_out_to_brian2_and_lava(command, converted: Path, tmp_path: Path) -> None:
+    assert command("export", converted, "net.py", "--to", "brian2").code == 0
+    assert (tmp_path / "net.npz").is_file()
+    assert command("export", converted, "lava.npz", "--to", "lava").code == 0
+    found = np.load(tmp_path / "lava.npz")
+    structure = json.loads(found["structure"].tobytes())
+    kinds = [population["kind"] for population in structure["populations"]]
+    assert (kinds[0], kinds[-1]) == ("input", "output")
+    for population in structure["populations"]:
+        for key in population["arrays"].values():
+            assert key in found
+        for wire in population["projections"]:
+            assert {f"{wire['matrix']}.{part}" for part in ("data", "indices", "indptr")} <= set(found)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("import", "missing.nir", "-o", "d", "--calibration", "digits"), 2),
+        (("import", "net.onnx", "-o", "d", "--calibration", "digits"), 2),
+        (("export", "CONVERTED", "x.bin", "--to", "loihi"), 2),
+        (("export", "CONVERTED", "nowhere/x.npz", "--to", "lava"), 2),
+        (("export", "CONVERTED", "x.txt", "--to", "lava"), 2),
+        (("export", "CONVERTED", "x.txt", "--to", "brian2"), 2),
+        (("export", "nowhere", "x.npz", "--to", "lava"), 2),
+    ],
+)
+def test_bad_requests_end_with_2_and_leave_nothing(command, converted: Path, tmp_path: Path, arguments, code) -> None:
+    (tmp_path / "net.onnx").write_bytes(b"not a network")
+    before = sorted(tmp_path.iterdir())
+    assert command(*(converted if text == "CONVERTED" else text for text in arguments)).code == code
+    assert sorted(tmp_path.iterdir()) == before
