@@ -75,6 +75,10 @@ def _find_lava() -> str | None:
         return None
 
 
+def _find_compiler() -> str | None:
+    return shutil.which("g++") if os.environ.get("SPIKEPORT_COMPILED") else None
+
+
 def _find_int8() -> int | None:
     from spikeport.hardware.int8 import largest_exact_input
 
@@ -84,7 +88,7 @@ def _find_int8() -> int | None:
 # part -> (how it is found, how to get it)
 PARTS: dict[str, tuple[Callable[[], object | None], str]] = {
     "brian2": (_find_module("brian2"), "pip install spikeport[brian2]"),
-    "compiler": (lambda: shutil.which("g++"), "install g++ and make"),
+    "compiler": (_find_compiler, "set SPIKEPORT_COMPILED=1, with g++ and make: Brian2 then compiles for minutes"),
     "chromium": (_find_chromium, "install Chromium (or set SPIKEPORT_CHROMIUM) and playwright"),
     "data": (_find_data, "set SPIKEPORT_DATA to the folder that holds mnist.npz and the other data sets"),
     "git": (_find_git, "run the tests in a clone"),
@@ -93,6 +97,7 @@ PARTS: dict[str, tuple[Callable[[], object | None], str]] = {
     "lava": (_find_lava, "spikeport backend install lava"),
     "neurobench": (_find_module("neurobench"), "pip install neurobench==2.3.0"),
     "nir": (_find_module("nir"), "pip install spikeport[nir]"),
+    "nirtorch": (_find_module("nirtorch"), "pip install nirtorch (snnTorch's reader of NIR needs it)"),
     "onnxruntime": (_find_module("onnxruntime"), "pip install spikeport[dev]"),
     "tmpfs": (_find_tmpfs, "allow user namespaces (util-linux's unshare), or run as root"),
     "snntorch": (_find_module("snntorch"), "pip install spikeport[dev]"),

@@ -8,8 +8,11 @@ from spikeport.hardware.nir import export_nir
 from spikeport.networks.engine import Engine
 from spikeport.networks.graph import Graph, make_node
 
-nir = pytest.importorskip("nir")
-pytest.importorskip("nirtorch", reason="snnTorch's reader needs nirtorch")
+try:
+    import nir
+except ImportError:  # then the mark skips
+    nir = None
+pytestmark = pytest.mark.needs("nir", "nirtorch")
 
 
 def network(rng, reset):
