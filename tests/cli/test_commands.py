@@ -78,7 +78,9 @@ def test_convert_prints_what_its_report_holds(command, model: Path, arguments: A
     assert done.json["unsupported"] == []
     assert len(done.json["layers"]) == 2
     assert done.json["ann_output_max_error"] < 1e-4
-    assert set(done.json["files"]) == {"network.safetensors", "ann.safetensors", "exit_calibration.npz"}
+    networks = {"network.safetensors", "network.int8.safetensors", "ann.safetensors"}
+    assert set(done.json["files"]) == networks | {"exit_calibration.npz"}
+    assert done.json["integer"]["bits"] == 8
     assert done.json["n_fit"] + done.json["n_choose"] + done.json["n_exit"] == 80
     assert {path.name for path in Path().iterdir()} == {"out"}
 

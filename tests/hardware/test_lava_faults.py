@@ -48,7 +48,8 @@ def test_all_faults_are_provoked(script):
 
 def test_what_is_left_is_seen(script, tmp_path, monkeypatch):
     monkeypatch.setattr(script.tempfile, "gettempdir", lambda: str(tmp_path))
-    (tmp_path / "token-1").mkdir()
-    assert script.left_of("token") == [str(tmp_path / "token-1")]
+    token = f"token-of-{tmp_path.name}-{os.getpid()}"  # in no other process's command line
+    (tmp_path / f"{token}-1").mkdir()
+    assert script.left_of(token) == [str(tmp_path / f"{token}-1")]
     late = script.Outcome("none", "", 9.0, ["process 1"])
     assert len(script.faults_of([late], "WorkerCrashed")) == 3
