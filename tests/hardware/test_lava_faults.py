@@ -1,6 +1,7 @@
 """Whatever becomes of the worker or of its client: a clear error in time, and nothing is left behind."""
 
 import importlib
+import os
 import sys
 from collections.abc import Iterator
 from types import ModuleType
