@@ -13,12 +13,12 @@ from ..hardware.program import InputCode, IntegerProgram
 from ..hardware.torch_engine import IntegerEngine
 from ..inference import accuracy_interval, paired_difference_interval
 from ..networks.graph import Graph
+from ..networks.outputs import outputs_of
 
 __all__ = ["INTEGER", "code_of", "input_range", "integer_outputs", "integer_part", "lowered"]
 
 INTEGER = "network.int8.safetensors"
 BITS = 8
-_BATCH = 64
 _RANGE = "input_range"
 
 
@@ -48,14 +48,7 @@ def lowered(graph: Graph) -> IntegerProgram:
 def integer_outputs(program: IntegerProgram, x: np.ndarray, steps: int) -> Tensor:
     """The cumulative output in real units (steps, n, classes) for constant inputs x (n, *features)."""
     engine = IntegerEngine(program, max_steps=steps, chunk=min(4, steps))
-    outputs = torch.empty(steps, len(x), program.classes)
-    for first in range(0, len(x), _BATCH):
-        block = torch.from_numpy(np.ascontiguousarray(x[first : first + _BATCH]))
-        state = engine.start(block)
-        for done in range(0, steps, engine.chunk):
-            output, state = engine.advance(block, state, min(engine.chunk, steps - done))
-            outputs[done : done + len(output), first : first + len(block)] = output
-    return outputs
+    return outputs_of(engine, (program.classes,), x, steps)
 
 
 def integer_part(
