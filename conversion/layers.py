@@ -66,16 +66,21 @@ def layer_rows(
 
 
 def _described(node: Node, source: Node | None, graph: Graph) -> dict[str, Any]:
-    cut = source and source.attributes["maximum"]
     theta = node.arrays["threshold"]
-    relu = "ReLU" if cut is None else f"ReLU cut at {cut:g}"
     return {
         "name": node.name,
-        "source": "trained with spikes" if source is None else relu,
+        "source": "trained with spikes" if source is None else _activation_name(source),
         "became": f"{node.attributes['code']} integrate-and-fire, {theta.size} threshold{'s' * (theta.size > 1)}",
         "neurons": int(np.prod(graph.shapes[node.name])),
         "threshold": {"min": float(theta.min()), "mean": float(theta.mean()), "max": float(theta.max())},
     }
+
+
+def _activation_name(node: Node) -> str:
+    cut, levels = node.attributes["maximum"], node.attributes["levels"]
+    if levels is not None:
+        return f"ReLU in {levels} levels"
+    return "ReLU" if cut is None else f"ReLU cut at {cut:g}"
 
 
 def _agreement(node: Node, a: Tensor | None, spikes_per_step: Tensor) -> dict[str, Any]:

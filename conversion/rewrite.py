@@ -4,7 +4,7 @@ Batch norm is folded, fixed 1x1 convolutions are merged, and max-pool moves befo
 where a spiking network can take it: the maximum of currents is known at each step, the maximum of rates is not.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -18,9 +18,18 @@ KEEP_SIGN = ("average_pool", "sum_pool", "global_pool", "flatten", "reshape", "t
 
 def simplified(graph: Graph) -> Graph:
     """Fold, merge and reorder until nothing changes."""
+    return _repeated(graph, STEPS)
+
+
+def arranged(graph: Graph) -> Graph:
+    """The network with its activations merged and its pools moved; batch norm stays, so that it can be trained on."""
+    return _repeated(graph, tuple(step for step in STEPS if step not in (_fold_batch_norm, _fold_scale)))
+
+
+def _repeated(graph: Graph, steps: Sequence[Callable[[Graph], Graph]]) -> Graph:
     for _ in range(4 * len(graph.nodes) + 4):
         after = graph
-        for step in STEPS:
+        for step in steps:
             after = step(after)
         if after is graph:
             return graph
@@ -159,11 +168,11 @@ def _merge_activations(graph: Graph) -> Graph:
     """relu(relu(z)) = relu(z), the lower cut counts; pools that keep values at 0 or above may lie between."""
     for node in graph.of_operator("activation"):
         source, cut = graph.by_name[node.sources[0]], node.attributes["maximum"]
-        if not plain(node):
+        if not plain(node) or node.attributes["levels"] is not None:
             continue
         if cut is None and _at_least_zero(graph, source):
             return rebuilt(graph, rewired([n for n in graph.nodes if n.name != node.name], node.name, source.name))
-        if source.operator == "activation":
+        if source.operator == "activation" and source.attributes["levels"] is None:
             cuts = [each for each in (cut, source.attributes["maximum"]) if each is not None]
             merged = make_node(node.name, "activation", source.inputs, maximum=min(cuts))
             return rebuilt(graph, [merged if n.name == node.name else n for n in graph.nodes])
@@ -214,6 +223,8 @@ def _pool_first(graph: Graph) -> Graph:
         if not plain(pool) or graph.by_name[pool.sources[0]].operator != "activation":
             continue
         source = graph.by_name[pool.sources[0]]
+        if source.attributes["levels"] is not None and source.arrays["ceiling"].ndim > 1:
+            continue  # by unit: places in one window have ceilings of their own
         name = fresh(graph, f"{source.name}.pooled") if len(graph.consumers[source.name]) > 1 else source.name
         moved = replace(pool, inputs=source.inputs)
         activation = replace(source, name=name, inputs=(Edge(pool.name),))

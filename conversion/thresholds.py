@@ -122,6 +122,30 @@ class LocalThresholdBalancing:
         )
 
 
+@dataclass(frozen=True)
+class Trained:
+    """theta = the ceiling of the quantised activation that stands there (see ``quantised``): nothing is estimated.
+
+    With half-threshold start the neurons then say after L steps of an even input what the activation says exactly.
+    Source: Bu et al. 2022 (arXiv 2303.04347), theorem 2.
+    """
+
+    @property
+    def name(self) -> str:
+        """How the method is called in reports."""
+        return "trained"
+
+    def thresholds(self, graph: Graph, x: np.ndarray, timesteps: int) -> Thresholds:
+        """Thresholds by activation node: (channels,), or whatever shape was trained."""
+        missing = [node.name for node in _activations(graph) if node.attributes["levels"] is None]
+        if missing:
+            raise SpikeportError(
+                f"{', '.join(missing)} were not trained as quantised activations, so no threshold is known; run "
+                "spikeport finetune, or choose another method"
+            )
+        return {node.name: node.arrays["ceiling"] for node in _activations(graph)}
+
+
 class _Balancer:
     """One analog network whose activations are clipped by thresholds that adapt."""
 
@@ -158,5 +182,5 @@ def _usable(node: Node, theta: np.ndarray) -> np.ndarray:
     active = theta > TINY
     fallback = float(np.median(theta[active])) if active.any() else 1.0
     theta = np.where(active, theta, fallback)
-    cut = node.attributes["maximum"]
+    cut = node.arrays.get("ceiling", node.attributes["maximum"])
     return np.asarray(theta if cut is None else np.minimum(theta, cut))

@@ -112,12 +112,14 @@ OPERATORS: Mapping[str, Operator] = {
         arrays={"mean": True, "variance": True, "weight": True, "bias": True},
     ),
     "activation": Operator(
-        shape_rules.same,
+        shape_rules.activation,
         reference.activation,
         fields={
             "function": Field(str, "relu", choices=("relu",)),
             "maximum": Field(float, None, low=0.0, optional=True),
+            "levels": Field(int, None, low=1, high=1 << 24, optional=True),
         },
+        arrays={"ceiling": False},
     ),
     "synaptic_filter": Operator(shape_rules.same, arrays={"alpha": True}, memory=True),
     "delay": Operator(shape_rules.same, fields={"steps": Field(int, low=1, high=4096)}, memory=True),

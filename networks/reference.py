@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..neurons.kernels import NeuronArrays, fire, replay
+from .quantised import quantised
 
 Attributes = Mapping[str, Any]
 Tensors = Mapping[str, Tensor]
@@ -136,7 +137,9 @@ def batch_norm(attributes: Attributes, tensors: Tensors, inputs: Sequence[Tensor
 
 
 def activation(attributes: Attributes, tensors: Tensors, inputs: Sequence[Tensor]) -> Tensor:
-    """relu: max(0, x), cut at ``maximum`` where one is given."""
+    """relu: max(0, x), cut at ``maximum`` where one is given, or in ``levels`` up to a ceiling (see ``quantised``)."""
+    if attributes["levels"] is not None:
+        return quantised(inputs[0], channelwise(tensors["ceiling"], inputs[0]), attributes["levels"])
     return inputs[0].clamp(min=0.0, max=attributes["maximum"])
 
 

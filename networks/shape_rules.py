@@ -39,6 +39,14 @@ def same(attributes: Attributes, arrays: Arrays, shapes: Sequence[Shape]) -> Sha
     return shapes[0]
 
 
+def activation(attributes: Attributes, arrays: Arrays, shapes: Sequence[Shape]) -> Shape:
+    """As ``same``; levels and their ceiling come together, and instead of a maximum."""
+    quantised = attributes["levels"] is not None
+    if quantised != ("ceiling" in arrays) or (quantised and attributes["maximum"] is not None):
+        raise _refuse("an activation in levels needs both levels and a ceiling, and no maximum")
+    return same(attributes, arrays, shapes)
+
+
 def neuron(attributes: Attributes, arrays: Arrays, shapes: Sequence[Shape]) -> Shape:
     """As ``same``; only what a binary spike subtracts can leave the membrane late."""
     if attributes["late"] and (attributes["code"], attributes["reset"]) != ("binary", "subtract"):
