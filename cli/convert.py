@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..conversion.source import Source
     from ..data import Dataset
 
-__all__ = ["conversion_tables", "convert", "network_shapes"]
+__all__ = ["Spikes", "conversion_tables", "convert", "missed_accuracy", "network_shapes", "read_model"]
 
 
 class Spikes(StrEnum):
@@ -68,18 +68,19 @@ def convert(
     preprocessing = options.changed(default_preprocessing(calibration), scale, mean, std, layout)
     for path in left_behind(out):
         note(f"{path} is unfinished; a killed run left it, unless another one is at work. It can be removed.")
-    source, data = _read(model, calibration, preprocessing, weights, num_samples, allow_code)
+    source, data = read_model(model, calibration, preprocessing, weights, num_samples, allow_code)
     with progress_bar() as progress:
         converted = convert_network(
             source, data, method=chosen, code=spikes.value, timesteps=timesteps, seed=seed, progress=progress
         )
     result = write_folder(out, converted, render_report, overwrite=overwrite)["convert"]
-    missed = _missed(result, min_accuracy)
+    missed = missed_accuracy(result, min_accuracy)
     shown = [*conversion_tables(result), f"written: {out} (see {out / 'report.html'})"]
     finish(result, shown, as_json, missed)
 
 
-def _missed(result: Mapping[str, Any], min_accuracy: float | None) -> AccuracyGateMissed | None:
+def missed_accuracy(result: Mapping[str, Any], min_accuracy: float | None) -> AccuracyGateMissed | None:
+    """What to end with where the accuracy is below the one that was asked for."""
     reached = result["accuracy_by_step"][-1]
     if min_accuracy is None or reached >= min_accuracy:
         return None
@@ -95,7 +96,7 @@ def network_shapes(source: "Source") -> tuple[tuple[int, ...], int]:
     return graph.shapes[graph.input.name], graph.shapes[graph.output.name][0]
 
 
-def _read(
+def read_model(
     model: str, calibration: str, preprocessing: Any, weights: Path | None, limit: int | None, allow_code: bool
 ) -> "tuple[Source, Dataset]":
     """The network first, as it says what data it takes; a factory does not, so it is made for the data."""

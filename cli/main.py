@@ -19,6 +19,7 @@ from .demo import demo
 from .doctor import doctor
 from .evaluate import evaluate, report
 from .exchange import export_network, import_network
+from .finetune import finetune
 from .inspect import inspect
 from .output import error_line, error_object, print_json
 from .run import run_backend
@@ -36,7 +37,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for _command in (doctor, inspect, convert, train, evaluate, report, demo):
+for _command in (doctor, inspect, convert, finetune, train, evaluate, report, demo):
     app.command()(_command)
 app.add_typer(backend, name="backend")
 app.command("run")(run_backend)

@@ -41,7 +41,7 @@ from ..training.step import Samples, Task
 from .folder import Render, write_folder
 from .trained import trained_network
 
-__all__ = ["load_trained", "make_task", "train_network"]
+__all__ = ["load_trained", "make_task", "parse_augmentation", "train_network"]
 
 _AFFINE = {"turn": "degrees", "stretch": "stretch", "shear": "shear"}  # words of [data] augment, fields of Affine
 NETWORK = "network"  # the folder, inside that of the training, that `spikeport evaluate` takes
@@ -147,7 +147,7 @@ def _task(config: Config, given: _Given, *, allow_code: bool) -> Task:
         encode,
         make_loss(config.loss),
         make_penalties(config.loss),
-        _augmentation(config.data.augment),
+        parse_augmentation(config.data.augment),
         {"config": asdict(config), "features": list(features)},
     )
 
@@ -253,7 +253,8 @@ def _encoder(settings: EncoderSettings) -> Callable[[Tensor], Tensor]:
             return Sequence()
 
 
-def _augmentation(words: tuple[str, ...]) -> Callable[[Tensor], Tensor] | None:
+def parse_augmentation(words: tuple[str, ...]) -> Callable[[Tensor], Tensor] | None:
+    """The random changes of training images that words such as "flip" and "shift 2" name; None without any."""
     changes: list[Callable[[Tensor], Tensor]] = []
     affine: dict[str, float] = {}
     for each in words:
@@ -266,7 +267,7 @@ def _augmentation(words: tuple[str, ...]) -> Callable[[Tensor], Tensor] | None:
             affine[_AFFINE[kind]] = parse_scale(size)
         else:
             raise RangeError(
-                f'[data] augment has {each!r}, but "flip", "shift PIXELS", "turn DEGREES", "stretch SHARE" or '
+                f'augment has {each!r}, but "flip", "shift PIXELS", "turn DEGREES", "stretch SHARE" or '
                 f'"shear SHARE" is wanted.'
             )
     if affine:  # all of them at once, so that pixels are read between only once

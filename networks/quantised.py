@@ -33,5 +33,5 @@ def quantised(x: Tensor, ceiling: Tensor, levels: int) -> Tensor:
     >>> quantised(torch.tensor([-1.0, 0.2, 0.7, 9.0]), torch.tensor(1.0), 2).tolist()
     [0.0, 0.0, 0.5, 1.0]
     """
-    floored: Tensor = _Floor.apply(x * (levels / ceiling) + 0.5)
+    floored: Tensor = _Floor.apply(x * (levels / ceiling) + 0.5)  # type: ignore[no-untyped-call]
     return ceiling * (floored / levels).clamp(0.0, 1.0)

@@ -1,0 +1,111 @@
+"""``spikeport finetune``: a trained network in, a folder with the spiking one out that needs few steps."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from . import options
+from .convert import Spikes, conversion_tables, missed_accuracy, read_model
+from .output import finish, percent, progress_bar, rows
+
+if TYPE_CHECKING:
+    from ..conversion.source import Source
+    from ..data import Dataset, Preprocessing
+
+__all__ = ["finetune"]
+
+
+def finetune(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL", help=f"The folder of a conversion; or {options.MODEL_HELP}", show_default=False
+        ),
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="The folder to make.", show_default=False)],
+    data: Annotated[str, typer.Option("--data", metavar="DATA", help=options.DATA_HELP, show_default=False)],
+    levels: Annotated[int, typer.Option("--levels", min=1, max=64, help="Levels of an activation.")] = 4,
+    epochs: Annotated[int, typer.Option("--epochs", min=1, help="Passes over the training samples.")] = 5,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Samples of a step.")] = 64,
+    learning_rate: Annotated[
+        float, typer.Option("--learning-rate", min=0.0, max=1e3, help="At its highest; it falls along half a cosine.")
+    ] = 1e-3,
+    augment: Annotated[
+        str, typer.Option("--augment", metavar="A[,A...]", help='Random changes of images: "flip", "shift 2", ...')
+    ] = "",
+    accelerator: Annotated[str, typer.Option("--accelerator", metavar="auto|cpu|cuda|mps")] = "auto",
+    spikes: Annotated[Spikes, typer.Option("--spikes", help="Signed spikes can take back early ones.")] = Spikes.binary,
+    timesteps: Annotated[
+        int | None, typer.Option("--timesteps", min=1, max=4096, help="The longest window; by default --levels.")
+    ] = None,
+    limit: options.Limit = None,
+    scale: options.Scale = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
+    layout: options.Layout = None,
+    weights: options.Weights = None,
+    min_accuracy: options.MinAccuracy = None,
+    seed: options.Seed = 0,
+    allow_code: options.AllowCode = False,
+    overwrite: options.Overwrite = False,
+    as_json: options.Json = False,
+) -> None:
+    """Train MODEL for a little longer with activations in whole levels, and convert it.
+
+    The spiking network needs about as many steps as there are levels, with thresholds that were learned. A fifth of
+    DATA trains nothing: it chooses the epoch, calibrates, and gives the accuracies. DIR is a folder as `spikeport
+    convert` writes it; its analog network is the one in levels.
+    """
+    from ..evaluation.finetune import Finetuning, finetune_network
+    from ..evaluation.folder import require_free, write_folder
+    from ..evaluation.train import parse_augmentation
+    from ..report import render_report
+    from ..training.settings import OptimizerSettings, TrainingSettings
+
+    require_free(out, overwrite=overwrite)
+    words = tuple(word.strip() for word in augment.split(",") if word.strip())
+    how = Finetuning(
+        levels,
+        TrainingSettings(epochs=epochs, batch_size=batch_size, accelerator=accelerator, seed=seed),
+        OptimizerSettings(learning_rate=learning_rate),
+        augment=parse_augmentation(words),
+    )
+    source, samples = _read(model, data, (scale, mean, std, layout), weights, limit, allow_code)
+    with progress_bar() as progress:
+        made = finetune_network(source, samples, how, code=spikes.value, timesteps=timesteps, progress=progress)
+    result = write_folder(out, made, render_report, overwrite=overwrite)["convert"]
+    shown = [_table(result["finetune"]), *conversion_tables(result), f"written: {out} (see {out / 'report.html'})"]
+    finish(result, shown, as_json, missed_accuracy(result, min_accuracy))
+
+
+def _read(
+    model: str, spec: str, changes: tuple[str | None, ...], weights: Path | None, limit: int | None, allow_code: bool
+) -> "tuple[Source, Dataset]":
+    """The network and its data; a conversion's folder knows what its data went through."""
+    from ..data import default_preprocessing
+
+    if not Path(model).is_dir():
+        preprocessing: Preprocessing = options.changed(default_preprocessing(spec), *changes)
+        return read_model(model, spec, preprocessing, weights, limit, allow_code)
+    from ..evaluation.finetune import folder_source
+
+    source, preprocessing, shapes = folder_source(model)
+    given = options.changed(preprocessing, *changes)
+    return source, options.load_for(spec, "calibration", given, shapes, limit=limit, allow_code=allow_code)
+
+
+def _table(about: dict[str, Any]) -> Any:
+    low, high = about["quantised_difference"][1:]
+    return rows(
+        f"Trained in {about['levels']} levels",
+        [
+            ("training samples", f"{about['n_train']:,} ({len(about['epochs'])} epochs)"),
+            ("best epoch", about["best_epoch"]),
+            ("accuracy before", percent(about["source_accuracy"], about["source_accuracy_ci95"], about["n"])),
+            (
+                "accuracy in levels",
+                f"{percent(about['quantised_accuracy'])} (difference {100 * low:+.2f} to {100 * high:+.2f} points)",
+            ),
+        ],
+    )

@@ -1,0 +1,167 @@
+"""From an analog network to one trained in whole levels, and to the spiking network that says the same: one call."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .._check import RangeError, SpikeportError
+from ..conversion.methods import Auto, Recipe
+from ..conversion.module_import import state_sha256
+from ..conversion.rewrite import arranged, simplified
+from ..conversion.source import Source, analog_output, check_source
+from ..conversion.spiking import require_convertible
+from ..conversion.thresholds import MeanSquare, Trained
+from ..data import Dataset, Direct, Preprocessing, split_calibration, split_validation
+from ..inference import accuracy_interval, paired_difference_interval
+from ..networks.graph import Graph
+from ..networks.trainable import TrainableGraph
+from ..training.losses import RateCrossEntropy
+from ..training.processes import train
+from ..training.qcfs import with_quantised_activations
+from ..training.settings import OptimizerSettings, TrainingSettings
+from ..training.step import Samples, Task
+from .convert import CHECK_SAMPLES, Converted, Progress, convert_network, require_labels
+from .folder import read_folder
+
+__all__ = ["Finetuning", "finetune_network", "folder_source"]
+
+HELD_SHARE = 0.2  # of the data: chooses the epoch, calibrates and measures; trains no weight
+LEAST_HELD = 50
+RECIPES = Auto((Recipe(Trained(), False), Recipe(Trained(), True)))
+
+
+@dataclass(frozen=True)
+class Finetuning:
+    """How a network is trained in levels.
+
+    levels: L of the activations, 1 to 64.  augment: random changes of training samples.
+    """
+
+    levels: int = 4
+    training: TrainingSettings = field(default_factory=lambda: TrainingSettings(epochs=5))
+    optimizer: OptimizerSettings = field(default_factory=lambda: OptimizerSettings(learning_rate=1e-3))
+    label_smoothing: float = 0.0
+    augment: Callable[[Tensor], Tensor] | None = None
+
+
+def finetune_network(
+    source: Source,
+    data: Dataset,
+    how: Finetuning,
+    *,
+    code: str = "binary",
+    timesteps: int | None = None,
+    method: Recipe | Auto = RECIPES,
+    progress: Progress | None = None,
+) -> Converted:
+    """Train ``source`` with quantised activations on ``data`` and convert the result; the JSON gains ``finetune``.
+
+    A fifth of the data trains nothing: of it, what calibrates the conversion also chooses the epoch, and the exit part
+    (30 % of the fifth) chooses nothing and gives the accuracies.  The analog network of the result is the quantised
+    one.  timesteps: T, None for as many as levels, where an even input gives the same in both.
+    Raises SpikeportError without labels, RangeError for too few samples, and what conversion and training raise.
+    """
+    if data.y is None:
+        raise SpikeportError(f"{data.name} has no labels, and training needs them; name them: file.npz:xname,yname.")
+    train_rows, held = _parts(data, how.training.seed)
+    graph = arranged(source.graph)
+    require_convertible(simplified(graph))
+    error = check_source(source, data.x[train_rows[:CHECK_SAMPLES]])
+    require_labels("the labels", data.y, graph.shapes[graph.output.name][0])
+    ceilings = MeanSquare(how.levels).thresholds(graph, data.x[train_rows], how.levels)
+    network = TrainableGraph(with_quantised_activations(graph, ceilings, how.levels))
+    split = split_calibration(len(held.x), how.training.seed, hashes=held.hashes)
+    validation = held.take(np.sort(np.concatenate([split.fit, split.choose])))
+    task = Task(
+        network,
+        _samples(data.take(train_rows)),
+        _samples(validation),
+        Direct(1),
+        RateCrossEntropy(label_smoothing=how.label_smoothing),
+        augment=how.augment,
+    )
+    result = train(task, how.training, how.optimizer, progress=progress)
+    trained = _source(source, network)
+    converted = convert_network(
+        trained,
+        held,
+        method=method,
+        code=code,
+        timesteps=timesteps or how.levels,
+        seed=how.training.seed,
+        progress=progress,
+    )
+    about = {"levels": how.levels, "import_error": error, "n_train": len(train_rows), **_training(result)}
+    report = {**converted.report, "finetune": {**about, **_against(source, trained.graph, held.take(split.exit))}}
+    used = np.unique(np.concatenate([data.hashes[train_rows], held.hashes]))
+    return replace(converted, report=report, exit=replace(converted.exit, calibration_hashes=used))
+
+
+def folder_source(path: str | Path) -> tuple[Source, Preprocessing, tuple[tuple[int, ...], int]]:
+    """The analog network of a conversion's folder, what its data went through, and the shapes of sample and output.
+
+    Raises SpikeportError where the folder holds none, as its network was trained with spikes.
+    """
+    held = read_folder(path)
+    graph = held.analog
+    if graph is None:
+        raise SpikeportError(f"{path} holds no analog network: it was trained with spikes; give one that was converted")
+    about = held.report["convert"]
+    source = Source(about["model"], graph, lambda x: analog_output(graph, x), about["source_sha256"])
+    return source, held.preprocessing, held.shapes
+
+
+def _parts(data: Dataset, seed: int) -> tuple[np.ndarray, Dataset]:
+    """Rows to train on, and the held-out samples, none of which is a copy of one that trains."""
+    assert data.y is not None  # noqa: S101 - for the type checker: just required
+    rows, out = split_validation(data.y, HELD_SHARE, seed)
+    out = out[~np.isin(data.hashes[out], data.hashes[rows])]
+    if len(out) < LEAST_HELD:
+        raise RangeError(
+            f"of {len(data.x)} samples {len(out)} different ones can be held out, but at least {LEAST_HELD} are "
+            f"needed to choose the epoch, to calibrate and to measure; give more samples."
+        )
+    return rows, data.take(out)
+
+
+def _samples(data: Dataset) -> Samples:
+    return Samples(torch.from_numpy(data.x), torch.as_tensor(data.y))
+
+
+def _source(source: Source, network: TrainableGraph) -> Source:
+    """The trained network as a front end would hand it over."""
+    graph = network.cpu().eval().to_graph()
+    sha256 = state_sha256(network)
+    said = {**graph.information, "source": {"name": source.name, "kind": "finetuned", "sha256": sha256}}
+    graph = Graph.of(graph.nodes, said)
+    return Source(source.name, graph, lambda x: analog_output(graph, x), sha256, source.notes)
+
+
+def _training(result: dict[str, Any]) -> dict[str, Any]:
+    best, history = result["best"], result["history"]
+    curve = [
+        {key: entry[key] for key in ("epoch", "train_loss", "train_accuracy", "validation_accuracy")}
+        for entry in history
+    ]
+    return {"best_epoch": best["epoch"], "validation_accuracy": best["accuracy"], "epochs": curve}
+
+
+def _against(source: Source, trained: Graph, data: Dataset) -> dict[str, Any]:
+    """Accuracies on samples that trained and chose nothing: before, in levels, and the paired difference."""
+    assert data.y is not None  # noqa: S101 - for the type checker: part of labelled data
+    before, after = (torch.from_numpy(analog_output(graph, data.x).argmax(1)) for graph in (source.graph, trained))
+    truth = torch.from_numpy(data.y)
+    accuracies = [float((labels == truth).double().mean()) for labels in (before, after)]
+    difference = paired_difference_interval(after, before, truth)
+    return {
+        "n": len(data.y),
+        "source_accuracy": accuracies[0],
+        "source_accuracy_ci95": list(accuracy_interval(accuracies[0], len(data.y))),
+        "quantised_accuracy": accuracies[1],
+        "quantised_difference": [difference.value, difference.low, difference.high],
+    }
