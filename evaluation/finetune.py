@@ -22,7 +22,7 @@ from ..networks.graph import Graph
 from ..networks.trainable import TrainableGraph
 from ..training.losses import RateCrossEntropy
 from ..training.processes import train
-from ..training.qcfs import with_quantised_activations
+from ..training.qcfs import require_levels, with_quantised_activations
 from ..training.settings import OptimizerSettings, TrainingSettings
 from ..training.step import Samples, Task
 from .convert import CHECK_SAMPLES, Converted, Progress, convert_network, require_labels
@@ -68,6 +68,7 @@ def finetune_network(
     """
     if data.y is None:
         raise SpikeportError(f"{data.name} has no labels, and training needs them; name them: file.npz:xname,yname.")
+    require_levels(how.levels)
     train_rows, held = _parts(data, how.training.seed)
     graph = arranged(source.graph)
     require_convertible(simplified(graph))

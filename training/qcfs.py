@@ -7,9 +7,15 @@ import numpy as np
 from .._check import RangeError, SpikeportError, UnsupportedError
 from ..networks.graph import Graph, Node, make_node
 
-__all__ = ["with_quantised_activations"]
+__all__ = ["require_levels", "with_quantised_activations"]
 
 MAX_LEVELS = 64
+
+
+def require_levels(levels: int) -> None:
+    """Raise RangeError for a number of levels out of range."""
+    if not 1 <= levels <= MAX_LEVELS:
+        raise RangeError(f"levels is {levels}; choose 1 to {MAX_LEVELS} (2 to 16 are usual)")
 
 
 def with_quantised_activations(graph: Graph, ceilings: Mapping[str, np.ndarray | float], levels: int) -> Graph:
@@ -21,8 +27,7 @@ def with_quantised_activations(graph: Graph, ceilings: Mapping[str, np.ndarray |
     Raises RangeError for levels or ceilings out of range, SpikeportError for an activation without a ceiling,
     UnsupportedError for a network without a ReLU.
     """
-    if not 1 <= levels <= MAX_LEVELS:
-        raise RangeError(f"levels is {levels}; choose 1 to {MAX_LEVELS} (2 to 16 are usual)")
+    require_levels(levels)
     activations = graph.of_operator("activation")
     if not activations:
         raise UnsupportedError("nothing to train in levels", ["the network has no ReLU (remedy: retrain with ReLU)"])

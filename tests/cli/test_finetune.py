@@ -1,0 +1,34 @@
+"""``spikeport finetune``: a network in, a folder out that evaluates; bad input is refused by name."""
+
+from pathlib import Path
+
+QUICK = ("--epochs", "1", "--batch-size", "32", "--accelerator", "cpu", "--limit", "300")
+
+
+def test_it_makes_a_folder_that_evaluates(command, model: Path) -> None:
+    made = command("finetune", model, "-o", "few", "--data", "digits", "--levels", "2", *QUICK, "--json")
+    assert made.code == 0, made.err
+    assert made.json["timesteps"] == 2
+    assert made.json["finetune"]["levels"] == 2
+    evaluated = command("evaluate", "few", "--data", "digits", "--limit", "50", "--no-timing", "--json")
+    assert evaluated.code == 0, evaluated.err
+    assert len(evaluated.json["accuracy_by_step"]) == 2
+
+
+def test_a_folder_comes_in_too(command, converted: Path) -> None:
+    made = command("finetune", converted, "-o", "few", "--data", "digits", *QUICK, "--timesteps", "3")
+    assert made.code == 0, made.err
+    for text in ("Trained in 4 levels", "accuracy before", "accuracy in levels"):
+        assert text in made.out
+
+
+def test_bad_input_is_refused(command, model: Path, tmp_path: Path) -> None:
+    few = command("finetune", model, "-o", "few", "--data", "digits", "--limit", "40")
+    assert few.code == 2
+    assert "at least 50" in few.error
+    word = command("finetune", model, "-o", "few", "--data", "digits", "--augment", "flop")
+    assert word.code == 2
+    assert "flop" in word.error
+    (tmp_path / "empty").mkdir()
+    assert command("finetune", "empty", "-o", "few", "--data", "digits").code == 2
+    assert not Path("few").exists()
