@@ -20,9 +20,8 @@ Folder = Annotated[
 def evaluate(
     folder: Folder,
     data: Annotated[str, typer.Option("--data", metavar="DATA", help=options.DATA_HELP, show_default=False)],
-    policy: Annotated[
-        str, typer.Option("--policy", metavar="confidence|fixed:T", help="When a sample has decided.")
-    ] = "confidence",
+    policy: options.PolicyOption = "confidence",
+    min_steps: options.MinSteps = 1,
     max_loss: Annotated[
         float, typer.Option("--max-loss", min=0.0, max=1.0, help="Share of accuracy that early exit may cost.")
     ] = 0.001,
@@ -58,7 +57,7 @@ def evaluate(
     from ..evaluation.folder import keep_integer, read_folder, read_report, require_writable, update_report
     from ..report import render_report
 
-    chosen = options.parse_rule(policy, guarantee)
+    chosen = options.parse_rule(policy, guarantee, min_steps)
     held = read_folder(folder)
     require_writable(folder)
     preprocessing = options.changed(held.preprocessing, scale, mean, std, layout)

@@ -10,6 +10,7 @@ from .._check import RangeError
 if TYPE_CHECKING:  # heavy parts are imported when a command runs, so that --help is quick
     from ..data import Dataset, Part, Preprocessing
     from ..evaluation.guarantee import Guarantee
+    from ..evaluation.policies import Policy
     from ..inference import FixedSteps
 
 AllowCode = Annotated[
@@ -35,6 +36,18 @@ MinAccuracy = Annotated[
 ]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace the folder if it is there (only one that spikeport wrote).")
+]
+MinSteps = Annotated[
+    int, typer.Option("--min-steps", min=1, metavar="N", help="No sample stops before step N (but with fixed:T).")
+]
+PolicyOption = Annotated[
+    str,
+    typer.Option(
+        "--policy",
+        metavar="NAME",
+        help="When a sample has decided: confidence, temperature, margin, entropy, energy, steps, gap, patience, "
+        "average, gate, or fixed:T.",
+    ),
 ]
 Scale = Annotated[
     str | None, typer.Option("--scale", metavar="S", help="The network sees (x · S − mean) / std; 1/255 is accepted.")
@@ -89,25 +102,33 @@ def load_for(
     )
 
 
-def parse_policy(text: str) -> "FixedSteps | None":
-    """Read ``confidence`` (None: it is calibrated) or ``fixed:T``; raises RangeError for anything else."""
-    if text == "confidence":
-        return None
-    kind, _, steps = text.partition(":")
-    if kind != "fixed" or not (steps.isascii() and steps.isdigit()) or not 1 <= int(steps[:9]) < 10**8:
-        raise RangeError(f"the policy is {text!r}, but confidence or fixed:T (such as fixed:16) was wanted.")
+def parse_policy(text: str, first: int = 1) -> "FixedSteps | Policy":
+    """Read ``fixed:T`` or the name of a policy; ``first`` is the first step at which it may stop.
+
+    Raises RangeError for anything else.
+    """
+    from ..evaluation.policies import POLICIES, Policy
     from ..inference import FixedSteps
 
+    kind, _, steps = text.partition(":")
+    if text in POLICIES:
+        return Policy(text, first)
+    if kind != "fixed" or not (steps.isascii() and steps.isdigit()) or not 1 <= int(steps[:9]) < 10**8:
+        names = ", ".join(POLICIES)
+        raise RangeError(f"the policy is {text!r}, but {names} or fixed:T (such as fixed:16) was wanted.")
+    if first > 1:
+        raise RangeError(f"--policy {text} and --min-steps {first} came together; a fixed run has no first step.")
     return FixedSteps(int(steps))
 
 
-def parse_rule(policy: str, guarantee: str | None) -> "FixedSteps | Guarantee | None":
-    """Read --policy and --guarantee, of which only one may say something."""
-    chosen = parse_policy(policy)
+def parse_rule(policy: str, guarantee: str | None, first: int = 1) -> "FixedSteps | Guarantee | Policy":
+    """Read --policy, --min-steps and --guarantee; the guarantee goes with neither."""
+    chosen = parse_policy(policy, first)
     if guarantee is None:
         return chosen
-    if chosen is not None:
-        raise RangeError(f"--policy {policy} and --guarantee {guarantee} came together; give one of them.")
+    if policy != "confidence" or first > 1:
+        said = f"--policy {policy}" if first == 1 else f"--min-steps {first}"
+        raise RangeError(f"{said} and --guarantee {guarantee} came together; give one of them.")
     from ..evaluation.guarantee import parse_guarantee
 
     return parse_guarantee(guarantee)

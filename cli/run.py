@@ -20,9 +20,8 @@ def run_backend(
     backend: Annotated[
         str, typer.Option("--backend", metavar="NAME", help="torch, reference, lava or brian2.")
     ] = "torch",
-    policy: Annotated[
-        str, typer.Option("--policy", metavar="confidence|fixed:T", help="When a sample has decided.")
-    ] = "confidence",
+    policy: options.PolicyOption = "confidence",
+    min_steps: options.MinSteps = 1,
     steps: Annotated[
         int | None,
         typer.Option("--steps", min=1, help="Run at most so many steps; those of the conversion if not given."),
@@ -56,7 +55,7 @@ def run_backend(
     from ..evaluation.run import backend_named
     from ..hardware.chips import load_chip
 
-    chosen, place = options.parse_policy(policy), backend_named(backend)
+    chosen, place = options.parse_policy(policy, min_steps), backend_named(backend)
     load_chip(chip)
     held = read_folder(folder)
     preprocessing = options.changed(held.preprocessing, scale, mean, std, layout)
@@ -77,14 +76,14 @@ def _run(
     **asked: Any,
 ) -> dict[str, Any]:
     """Run the folder's integer network and keep the result in its report."""
-    from ..evaluation.evaluate import calibrated_rule
     from ..evaluation.folder import keep_integer, read_folder, require_writable, update_report
     from ..evaluation.run import run_on
+    from ..inference import FixedSteps
     from ..report import render_report
 
     require_writable(folder)
     program = keep_integer(folder, held, render_report)
-    rule = policy or calibrated_rule(held.exit, max_loss=max_loss)
+    rule = policy if isinstance(policy, FixedSteps) else policy.rule(held.exit, max_loss=max_loss)
     steps = steps or min(program.steps, len(held.exit.outputs))
     asked |= {"rule": rule, "shared": held.exit.calibration_hashes}
     with progress_bar() as progress:

@@ -11,11 +11,20 @@ from ..conversion.source import analog_output
 from ..data import Dataset, refuse_shared
 from ..hardware.program import IntegerProgram
 from ..inference import (
+    AnyRule,
     ConformalExit,
     Decisions,
+    Delayed,
     DynamicConfidence,
-    ExitRule,
+    Energy,
     FixedSteps,
+    LearnedGate,
+    Margin,
+    MeanProbability,
+    NormalisedEntropy,
+    PerStepThresholds,
+    RunLength,
+    TopTwoGap,
     accuracy_interval,
     calibrate_confidence,
     decide,
@@ -34,6 +43,7 @@ from .engines import Network, engine_of, graph_of
 from .figures import exit_figures
 from .guarantee import Guarantee, measured_sets
 from .integer import BITS
+from .policies import Policy
 from .timing import timed
 
 __all__ = ["calibrated_rule", "evaluate_network", "policy_name"]
@@ -41,6 +51,17 @@ __all__ = ["calibrated_rule", "evaluate_network", "policy_name"]
 EXIT_CHUNK = 4
 ENGINE_SAMPLES = 512  # that the exit engine decides again, in batches whose samples come and go
 BATCH = 64
+_SCORES = {Margin: "margin", NormalisedEntropy: "entropy", Energy: "energy"}
+_NAMES = {
+    DynamicConfidence: "confidence",
+    ConformalExit: "prediction sets",
+    FixedSteps: "fixed",
+    PerStepThresholds: "thresholds by step",
+    TopTwoGap: "top-two gap",
+    RunLength: "patience",
+    MeanProbability: "averaged confidence",
+    LearnedGate: "learned gate",
+}
 
 
 def calibrated_rule(exit_data: ExitData, *, max_loss: float = 0.001) -> DynamicConfidence:
@@ -55,7 +76,7 @@ def evaluate_network(  # noqa: PLR0913 - four parts and five options
     exit_data: ExitData,
     data: Dataset,
     *,
-    policy: FixedSteps | Guarantee | None = None,
+    policy: FixedSteps | Guarantee | Policy | None = None,
     max_loss: float = 0.001,
     seed: int = 0,
     timing: bool = True,
@@ -65,8 +86,8 @@ def evaluate_network(  # noqa: PLR0913 - four parts and five options
 
     spiking: the network, or its integer program, which runs in whole numbers.
 
-    policy: None for dynamic confidence, calibrated on ``exit_data`` and never on ``data``; a Guarantee, likewise; or
-    FixedSteps(T).
+    policy: None for dynamic confidence, calibrated on ``exit_data`` and never on ``data``; another Policy or a
+    Guarantee, likewise; or FixedSteps(T).
     Without labels, agreement with the analog network is measured and the result says so.  analog: None for a network
     that was trained with spikes; it needs labels.
     Raises RangeError if a sample of ``data`` is one of the calibration's, SpikeportError where labels are needed.
@@ -109,16 +130,18 @@ def evaluate_network(  # noqa: PLR0913 - four parts and five options
 
 
 def _rule(
-    policy: FixedSteps | Guarantee | None, exit_data: ExitData, max_loss: float, seed: int
-) -> tuple[ExitRule, dict[str, Any]]:
+    policy: FixedSteps | Guarantee | Policy | None, exit_data: ExitData, max_loss: float, seed: int
+) -> tuple[AnyRule, dict[str, Any]]:
     """The rule, and what it promises."""
     if isinstance(policy, Guarantee):
         return policy.rule(exit_data, seed=seed)
+    if isinstance(policy, Policy):
+        return policy.rule(exit_data, max_loss=max_loss, seed=seed), {}
     return policy or calibrated_rule(exit_data, max_loss=max_loss), {}
 
 
 def _early(
-    network: Network, data: Dataset, rule: ExitRule, activity: Activity, labels: Tensor, seed: int, tell: Progress
+    network: Network, data: Dataset, rule: AnyRule, activity: Activity, labels: Tensor, seed: int, tell: Progress
 ) -> tuple[Decisions, dict[str, Any]]:
     """Decide all samples on the outputs that are there, and let the engine really exit early on some of them."""
     decisions = decide(rule, activity.outputs)
@@ -139,10 +162,12 @@ def _early(
     }
 
 
-def policy_name(rule: ExitRule) -> str:
+def policy_name(rule: AnyRule) -> str:
     """How results call a rule."""
-    names = {DynamicConfidence: "confidence", ConformalExit: "prediction sets", FixedSteps: "fixed"}
-    return names.get(type(rule), type(rule).__name__)
+    if isinstance(rule, Delayed):
+        return f"{policy_name(rule.rule)} from step {rule.first}"
+    named = _SCORES.get(type(getattr(rule, "score", None))) if isinstance(rule, DynamicConfidence) else None
+    return named or _NAMES.get(type(getattr(rule, "recall", rule)), type(rule).__name__)
 
 
 def multiplies(graph: Graph, steps: int) -> int:
@@ -151,10 +176,10 @@ def multiplies(graph: Graph, steps: int) -> int:
     return sum(count * (1 if name in fixed else steps) for name, count in analog_synapses(graph).items())
 
 
-def exit_numbers(rule: ExitRule, decisions: Decisions, activity: Activity, labels: Tensor, seed: int) -> dict[str, Any]:
+def exit_numbers(rule: AnyRule, decisions: Decisions, activity: Activity, labels: Tensor, seed: int) -> dict[str, Any]:
     """What the decisions are worth beside fixed windows on the same samples; speed-ups in steps."""
     accuracy = float((decisions.label == labels).double().mean())
-    at = decisions.steps - 1
+    at, inner = decisions.steps - 1, rule.rule if isinstance(rule, Delayed) else rule
     spent = {
         key: float(counts.cumsum(0).gather(0, at[None])[0].mean())
         for key, counts in (
@@ -165,8 +190,8 @@ def exit_numbers(rule: ExitRule, decisions: Decisions, activity: Activity, label
     speedup = speedup_steps(activity.outputs, labels, decisions.label, decisions.steps, seed=seed)
     return {
         "policy": policy_name(rule),
-        "threshold": rule.threshold if isinstance(rule, DynamicConfidence) else None,
-        "divisor": getattr(getattr(rule, "score", None), "divisor", None),
+        "threshold": getattr(inner, "threshold", None),
+        "divisor": getattr(getattr(inner, "recall", getattr(inner, "score", None)), "divisor", None),
         "rule": str(rule),
         "accuracy": accuracy,
         "accuracy_ci95": list(accuracy_interval(accuracy, len(labels))),

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from .._check import RangeError, SpikeportError
-from ..inference import ConformalExit, ExitRule, calibrate_coverage, control_loss
+from ..inference import AnyRule, ConformalExit, calibrate_coverage, control_loss
 from .convert import ExitData
 
 __all__ = ["Guarantee", "parse_guarantee"]
@@ -24,7 +24,7 @@ class Guarantee:
     level: float
     confidence: float = 0.95
 
-    def rule(self, exit_data: ExitData, *, seed: int = 0) -> tuple[ExitRule, dict[str, Any]]:
+    def rule(self, exit_data: ExitData, *, seed: int = 0) -> tuple[AnyRule, dict[str, Any]]:
         """The rule calibrated on the exit split, and what the report says of it.
 
         Raises SpikeportError without true labels, RangeError for too few samples (it says how many are needed).

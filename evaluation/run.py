@@ -24,7 +24,7 @@ from ..hardware.chips import load_chip
 from ..hardware.energy import Counts, bill, count, neurobench_metrics
 from ..hardware.mapping import map_to_chip
 from ..hardware.program import IntegerProgram
-from ..inference import ExitRule, FixedSteps, accuracy_interval, decide, percentile_steps
+from ..inference import AnyRule, FixedSteps, accuracy_interval, ask, decide, percentile_steps
 from .convert import Progress, require_labels
 from .evaluate import policy_name
 
@@ -81,7 +81,7 @@ def run_on(  # noqa: PLR0913 - three parts and six options
     data: Dataset,
     *,
     steps: int,
-    rule: ExitRule,
+    rule: AnyRule,
     chip: str = "loihi2",
     compare_with: str | None = None,
     shared: np.ndarray | None = None,
@@ -135,7 +135,7 @@ class _Totals:
     """What has been seen so far, batch by batch; spikes are counted and let go."""
 
     program: IntegerProgram
-    rule: ExitRule
+    rule: AnyRule
     steps: int
     against: bool
     labels: list[np.ndarray] = field(default_factory=list)
@@ -158,7 +158,7 @@ class _Totals:
             parts.append(session.advance(window, record=names))
             done += window
             output = torch.from_numpy(self.program.real_output(np.concatenate([part.output for part in parts])))
-            if self.rule.stops(output, torch.zeros(len(x), dtype=torch.int64)).any(0).all():
+            if ask(self.rule, output, torch.zeros(len(x), dtype=torch.int64), None)[0].any(0).all():
                 break
         self.seconds += time.perf_counter() - began
         self._count(x, parts, output)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..inference import ExitRule, interleaved_medians, run_fixed, run_with_exit
+from ..inference import AnyRule, interleaved_medians, run_fixed, run_with_exit
 from .engines import Network, engine_of
 
 __all__ = ["timed"]
@@ -27,7 +27,7 @@ PLANS = (
 def timed(
     network: Network,
     x: np.ndarray,
-    rule: ExitRule,
+    rule: AnyRule,
     steps: int,
     fixed_steps: int,
     tell: Callable[[str, float], None],
@@ -68,7 +68,7 @@ def _fixed(network: Network, x: torch.Tensor, steps: int, plan: Plan) -> Callabl
     return partial(run_fixed, engine_of(network, max_steps=steps, chunk=plan[0]), x, steps, batch_size=plan[1])
 
 
-def _exit(network: Network, x: torch.Tensor, rule: ExitRule, steps: int, plan: Plan) -> Callable[[], object]:
+def _exit(network: Network, x: torch.Tensor, rule: AnyRule, steps: int, plan: Plan) -> Callable[[], object]:
     return partial(run_with_exit, engine_of(network, max_steps=steps, chunk=plan[0]), x, rule, batch_size=plan[1])
 
 

@@ -1,10 +1,12 @@
 """Confidence, exit rules, their calibration and the early-exit engine; all of it sees tensors only."""
 
-from .calibrate import OperatingPoint, calibrate_confidence, confidence_candidates, pareto_front
+from .calibrate import OperatingPoint, calibrate_confidence, confidence_candidates, pareto_front, safe_threshold
 from .conformal import ConformalExit, calibrate_coverage
 from .engine import Replacing, StepEngine
 from .exit import ExitRun, iterate_decisions, run_with_exit
 from .fixed import cumulative_outputs, run_fixed
+from .gate import LearnedGate, fit_gate
+from .history import MeanProbability, Recall, Recalled, RunLength, patience, trace
 from .metrics import (
     Estimate,
     Interval,
@@ -20,14 +22,15 @@ from .metrics import (
 )
 from .oracle import Oracle, oracle
 from .risk import RiskControl, control_loss, samples_needed
-from .rules import Decision, Decisions, DynamicConfidence, ExitRule, FixedSteps, decide
+from .rules import AnyRule, Decision, Decisions, DynamicConfidence, ExitRule, FixedSteps, LookingBack, ask, decide
 from .scores import Energy, Margin, MaxSoftmax, NormalisedEntropy, Score
 from .streaming import SequenceEngine, StreamingSession
-from .sweep import ExitCurve, correct_by_step, exit_curve
+from .sweep import ExitCurve, correct_by_step, curve_of, exit_curve
 from .timing import interleaved_medians
 from .variants import Delayed, PerStepThresholds, TopTwoGap, calibrate_steps, fitted_divisor
 
 __all__ = [
+    "AnyRule",
     "ConformalExit",
     "Decision",
     "Decisions",
@@ -40,14 +43,20 @@ __all__ = [
     "ExitRun",
     "FixedSteps",
     "Interval",
+    "LearnedGate",
+    "LookingBack",
     "Margin",
     "MaxSoftmax",
+    "MeanProbability",
     "NormalisedEntropy",
     "OperatingPoint",
     "Oracle",
     "PerStepThresholds",
+    "Recall",
+    "Recalled",
     "Replacing",
     "RiskControl",
+    "RunLength",
     "Score",
     "SequenceEngine",
     "StepEngine",
@@ -56,6 +65,7 @@ __all__ = [
     "accuracy",
     "accuracy_by_step",
     "accuracy_interval",
+    "ask",
     "calibrate_confidence",
     "calibrate_coverage",
     "calibrate_steps",
@@ -63,8 +73,10 @@ __all__ = [
     "control_loss",
     "correct_by_step",
     "cumulative_outputs",
+    "curve_of",
     "decide",
     "exit_curve",
+    "fit_gate",
     "fitted_divisor",
     "interleaved_medians",
     "iterate_decisions",
@@ -72,11 +84,14 @@ __all__ = [
     "oracle",
     "paired_difference_interval",
     "pareto_front",
+    "patience",
     "percentile_steps",
     "run_fixed",
     "run_with_exit",
+    "safe_threshold",
     "samples_needed",
     "smallest_fixed_steps_of_equal_accuracy",
     "speedup_steps",
     "steps_within",
+    "trace",
 ]

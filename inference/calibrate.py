@@ -29,7 +29,7 @@ from .rules import DynamicConfidence
 from .scores import MaxSoftmax, Score
 from .sweep import ExitCurve, exit_curve
 
-__all__ = ["OperatingPoint", "calibrate_confidence", "confidence_candidates", "pareto_front"]
+__all__ = ["OperatingPoint", "calibrate_confidence", "confidence_candidates", "pareto_front", "safe_threshold"]
 
 FINAL_LOG_ODDS = (4.0, 8.0, 16.0, 32.0, 64.0)
 
@@ -82,15 +82,24 @@ def calibrate_confidence(
     """
     require_in_range("max_loss", max_loss, 0.0, 1.0, remedy="It is a fraction: 0.001 is 0.1 point.")
     require_outputs(outputs)
-    shrink = min(1.0, max_loss * (outputs.shape[1] + 1))
     points = []
     for score in _candidates(outputs, scores):
-        curve = exit_curve(score, outputs, labels)
-        threshold = 1.0 - shrink * (1.0 - float(curve.threshold[_last_passing(curve, max_loss)]))
-        # The first entry is the full run, and what stops before all curve thresholds is no earlier.
-        entry = max(int((curve.threshold >= threshold).sum()) - 1, 0)
-        points.append(_point(score, curve, entry, threshold))
-    return min(points, key=lambda point: point.mean_steps).rule
+        threshold, steps = safe_threshold(exit_curve(score, outputs, labels), max_loss)
+        points.append((steps, DynamicConfidence(score, threshold)))
+    return min(points, key=lambda point: point[0])[1]
+
+
+def safe_threshold(curve: ExitCurve, max_loss: float) -> tuple[float, float]:
+    """The threshold of ``calibrate_confidence`` for any confidence, and the mean steps that it had on the curve's data.
+
+    Raises RangeError if max_loss is not in [0, 1].
+    """
+    require_in_range("max_loss", max_loss, 0.0, 1.0, remedy="It is a fraction: 0.001 is 0.1 point.")
+    shrink = min(1.0, max_loss * (curve.samples + 1))
+    threshold = 1.0 - shrink * (1.0 - float(curve.threshold[_last_passing(curve, max_loss)]))
+    # The first entry is the full run, and what stops before all curve thresholds is no earlier.
+    entry = max(int((curve.threshold >= threshold).sum()) - 1, 0)
+    return threshold, float(curve.mean_steps[entry])
 
 
 def pareto_front(
@@ -134,6 +143,6 @@ def _last_passing(curve: ExitCurve, max_loss: float) -> int:
     return int(passes.long().cummin(0).values.sum()) - 1
 
 
-def _point(score: Score, curve: ExitCurve, entry: int, threshold: float | None = None) -> OperatingPoint:
-    rule = DynamicConfidence(score, float(curve.threshold[entry]) if threshold is None else threshold)
+def _point(score: Score, curve: ExitCurve, entry: int) -> OperatingPoint:
+    rule = DynamicConfidence(score, float(curve.threshold[entry]))
     return OperatingPoint(rule, float(curve.accuracy[entry]), float(curve.mean_steps[entry]))

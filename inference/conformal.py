@@ -17,7 +17,7 @@ from torch import Tensor
 from .._check import RangeError
 from .calibrate import confidence_candidates
 from .checks import require_outputs
-from .rules import Decisions
+from .rules import Decisions, steps_of
 from .scores import MaxSoftmax
 
 __all__ = ["ConformalExit", "calibrate_coverage"]
@@ -55,7 +55,7 @@ class ConformalExit:
 
     def stops(self, output: Tensor, first_step: Tensor) -> Tensor:
         """Whether the step is a checkpoint and its set is small enough: bool (steps, N)."""
-        step = first_step[None] + torch.arange(1, len(output) + 1)[:, None]
+        step = steps_of(output, first_step)
         size = self._sets(output, step).sum(-1)
         at = torch.isin(step, torch.tensor(self.checkpoints))
         return at & (size <= self.largest)

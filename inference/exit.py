@@ -24,7 +24,7 @@ from torch import Tensor
 from .._check import RangeError
 from .checks import require_engine, require_output_block, require_samples, require_window
 from .engine import Replacing, StepEngine
-from .rules import Decision, ExitRule, answer
+from .rules import AnyRule, Decision, answer, ask
 
 __all__ = ["EXCHANGE_COST", "ExitRun", "iterate_decisions", "run_with_exit"]
 
@@ -63,7 +63,7 @@ class ExitRun(NamedTuple):
 def run_with_exit(
     engine: StepEngine[State],
     x: Tensor,
-    rule: ExitRule,
+    rule: AnyRule,
     *,
     batch_size: int = 64,
     exchange_cost: float = EXCHANGE_COST,
@@ -89,7 +89,7 @@ def run_with_exit(
 def iterate_decisions(
     engine: StepEngine[State],
     x: Tensor,
-    rule: ExitRule,
+    rule: AnyRule,
     *,
     batch_size: int = 64,
     exchange_cost: float = EXCHANGE_COST,
@@ -108,13 +108,14 @@ def _decisions(run: "_Run[State]") -> Iterator[tuple[int, Decision]]:
 class _Run(Generic[State]):
     """The places of the batch (``sample``, ``age``, ``live``, ``state``), the queue (``queued``) and the results.
 
+    ``memory`` is what a rule that looks back remembers of each place; None where there is nothing.
     The books are kept in NumPy: they are short, and its calls take a fraction of the time of torch's.
     """
 
     state: State
 
     def __init__(
-        self, engine: StepEngine[State], x: Tensor, rule: ExitRule, batch_size: int, exchange_cost: float
+        self, engine: StepEngine[State], x: Tensor, rule: AnyRule, batch_size: int, exchange_cost: float
     ) -> None:
         require_engine(engine)
         require_samples(x, batch_size)
@@ -154,7 +155,7 @@ class _Run(Generic[State]):
         if last.min() < steps - 1:  # what an engine computes past the end means nothing, not even NaN
             past = torch.from_numpy(entry > last).to(output.device)
             output = output.masked_fill(past.unsqueeze(2), 0.0)
-        stops = self.rule.stops(output, torch.from_numpy(age).to(output.device)).cpu().numpy() | (entry == last)
+        stops = self._asked(output, age, place).cpu().numpy() | (entry == last)
         who = np.flatnonzero(stops.any(0))
         places = (torch.from_numpy(axis).to(output.device) for axis in (stops[:, who].argmax(0), who))
         label, steps_here, confidence = answer(self.rule, output, *places)
@@ -165,6 +166,15 @@ class _Run(Generic[State]):
         self.live[place[who]] = False
         self.undecided -= len(who)
         return sample
+
+    def _asked(self, output: Tensor, age: Integers, place: Integers) -> Tensor:
+        """Where the rule stops; its memory of these places goes in and comes out."""
+        before = None if self.memory is None else self.memory[place]
+        stops, after = ask(self.rule, output, torch.from_numpy(age).to(output.device), before)
+        if after is not None:
+            self.memory = after.new_zeros(len(self.live), after.shape[1]) if self.memory is None else self.memory
+            self.memory[place] = after
+        return stops
 
     def _free(self) -> int:
         return len(self.live) - int(np.count_nonzero(self.live))
@@ -212,14 +222,19 @@ class _Run(Generic[State]):
         self.sample[free] = fresh
         self.age[free] = 0
         self.live[free] = True
+        if self.memory is not None:
+            self.memory[free] = 0.0
         self.idle_steps = 0
 
     def _compact(self) -> None:
         keep = np.flatnonzero(self.live)
         state = self.engine.select(self.state, torch.from_numpy(keep).to(self.x.device))
         age, fresh = self.age[keep], self._take(self.batch_size - len(keep))
+        memory = None if self.memory is None else self.memory[keep]
         self._settle(np.concatenate([self.sample[keep], fresh]))
         self.age[: len(keep)] = age
+        if memory is not None:
+            self.memory = torch.cat([memory, memory.new_zeros(len(fresh), memory.shape[1])])
         self.state = self.engine.join(state, self.engine.start(self.block[len(keep) :])) if len(fresh) else state
 
     def _take(self, count: int) -> Integers:
@@ -231,4 +246,5 @@ class _Run(Generic[State]):
         self.block = self.x[torch.from_numpy(sample).to(self.x.device)]  # a copy: it is written to
         self.age = np.zeros(len(sample), dtype=np.int64)
         self.live = np.ones(len(sample), dtype=np.bool_)
+        self.memory: Tensor | None = None
         self.idle_steps = 0

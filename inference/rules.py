@@ -1,10 +1,12 @@
 """When to stop: exit rules, as pure functions of the cumulative output.
 
 A rule sees a block of steps and how many steps each sample had done before it, and keeps nothing
-between blocks.  So the same rule serves a sweep over cached outputs and the running engine.
+between blocks.  So the same rule serves a sweep over cached outputs and the running engine.  What a rule
+that looks back remembers goes in and comes out, as all state does.
 """
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -15,7 +17,18 @@ from .._check import RangeError
 from .checks import require_outputs, require_window
 from .scores import MaxSoftmax, Score
 
-__all__ = ["Decision", "Decisions", "DynamicConfidence", "ExitRule", "FixedSteps", "decide"]
+__all__ = [
+    "AnyRule",
+    "Decision",
+    "Decisions",
+    "DynamicConfidence",
+    "ExitRule",
+    "FixedSteps",
+    "LookingBack",
+    "ask",
+    "decide",
+    "steps_of",
+]
 
 
 class Decision(NamedTuple):
@@ -57,6 +70,52 @@ class ExitRule(Protocol):
     def confidence(self, output: Tensor) -> Tensor:
         """Return the confidence to report for output (..., classes), as float64 (...)."""
         ...
+
+
+class LookingBack(ABC):
+    """An exit rule that also depends on earlier steps of a sample, through a few numbers that it remembers.
+
+    It keeps the laws of ``ExitRule``: a longer window or another chunk never changes an earlier decision, and samples
+    do not touch each other.
+    """
+
+    @property
+    @abstractmethod
+    def min_steps(self) -> int:
+        """The earliest step (from 1) at which the rule can stop."""
+
+    @abstractmethod
+    def remembers(self, classes: int) -> int:
+        """How many numbers it remembers of a sample; before the first step all of them are 0."""
+
+    @abstractmethod
+    def look(self, output: Tensor, first_step: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """Return where the rule would stop, bool (steps, N), and the memory after the block.
+
+        output, first_step: as for ``ExitRule.stops``.  memory: float64 (N, remembers(classes)).
+        """
+
+    @abstractmethod
+    def confidence(self, output: Tensor) -> Tensor:
+        """Return the confidence to report for output (..., classes), as float64 (...)."""
+
+
+AnyRule = ExitRule | LookingBack
+
+
+def ask(rule: AnyRule, output: Tensor, first_step: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Return where a rule stops, bool (steps, N), and what it remembers then; None is the memory of fresh samples."""
+    if not isinstance(rule, LookingBack):
+        return rule.stops(output, first_step), None
+    if memory is None:
+        width = rule.remembers(output.shape[-1])
+        memory = torch.zeros(output.shape[1], width, dtype=torch.float64, device=output.device)
+    return rule.look(output, first_step, memory)
+
+
+def steps_of(output: Tensor, first_step: Tensor) -> Tensor:
+    """The step (from 1) of each entry of a block: int64 (steps, N)."""
+    return first_step[None] + torch.arange(1, len(output) + 1, device=output.device)[:, None]
 
 
 @dataclass(frozen=True)
@@ -117,15 +176,14 @@ class FixedSteps:
 
     def stops(self, output: Tensor, first_step: Tensor) -> Tensor:
         """Return first_step + t + 1 >= steps."""
-        done = torch.arange(1, output.shape[0] + 1, device=output.device)[:, None] + first_step.to(output.device)
-        return done >= self.steps
+        return steps_of(output, first_step.to(output.device)) >= self.steps
 
     def confidence(self, output: Tensor) -> Tensor:
         """Return the score of the output."""
         return self.score(output)
 
 
-def decide(rule: ExitRule, outputs: Tensor) -> Decisions:
+def decide(rule: AnyRule, outputs: Tensor) -> Decisions:
     """Apply a rule to cached cumulative outputs (T, N, classes); whoever has not stopped answers at step T.
 
     The label is the largest output at the deciding step (the first one of equals).
@@ -138,13 +196,17 @@ def decide(rule: ExitRule, outputs: Tensor) -> Decisions:
     require_outputs(outputs)
     require_window(str(rule), rule.min_steps, len(outputs))
     start = torch.zeros(outputs.shape[1], dtype=torch.int64, device=outputs.device)
-    stops = torch.cat([rule.stops(step[None], start + t) for t, step in enumerate(outputs)])
+    memory, rows = None, []
+    for t, step in enumerate(outputs):
+        row, memory = ask(rule, step[None], start + t, memory)
+        rows.append(row)
+    stops = torch.cat(rows)
     stops[-1] = True
     at = stops.byte().argmax(0)
     return Decisions(*answer(rule, outputs, at, torch.arange(len(at), device=at.device)))
 
 
-def answer(rule: ExitRule, outputs: Tensor, at: Tensor, sample: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def answer(rule: AnyRule, outputs: Tensor, at: Tensor, sample: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return label, steps (from the start of the block) and confidence at entries ``at`` of samples ``sample``."""
     chosen = outputs[at, sample]
     return chosen.argmax(-1), at + 1, rule.confidence(chosen)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .._check import RangeError, ShapeError
 from .checks import require_window
-from .rules import Decision, ExitRule
+from .rules import AnyRule, Decision, ask
 
 __all__ = ["SequenceEngine", "StreamingSession"]
 
@@ -39,7 +39,7 @@ class StreamingSession(Generic[State]):
     Raises RangeError if the rule cannot stop within the engine's steps.
     """
 
-    def __init__(self, engine: SequenceEngine[State], rule: ExitRule) -> None:
+    def __init__(self, engine: SequenceEngine[State], rule: AnyRule) -> None:
         require_window(str(rule), rule.min_steps, engine.max_steps)
         self._engine, self._rule = engine, rule
         self.reset()
@@ -47,6 +47,7 @@ class StreamingSession(Generic[State]):
     def reset(self) -> None:
         """Forget the sample that is under way."""
         self._state = self._engine.initial_state(1)
+        self._memory: Tensor | None = None
         self.steps = 0
 
     def push(self, frames: Tensor) -> Iterator[Decision]:
@@ -63,7 +64,8 @@ class StreamingSession(Generic[State]):
             output, self._state = self._engine.advance(frame[None, None], self._state, 1)
             done = torch.tensor([self.steps])
             self.steps += 1
-            if self.steps >= self._engine.max_steps or bool(self._rule.stops(output, done)):
+            stops, self._memory = ask(self._rule, output, done, self._memory)
+            if self.steps >= self._engine.max_steps or bool(stops):
                 decision = Decision(int(output[0, 0].argmax()), self.steps, float(self._rule.confidence(output)))
                 self.reset()
                 yield decision

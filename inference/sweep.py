@@ -14,7 +14,7 @@ from .._check import RangeError, ShapeError
 from .checks import require_outputs
 from .scores import Score
 
-__all__ = ["ExitCurve", "correct_by_step", "exit_curve"]
+__all__ = ["ExitCurve", "correct_by_step", "curve_of", "exit_curve"]
 
 
 class ExitCurve(NamedTuple):
@@ -57,7 +57,12 @@ def exit_curve(score: Score, outputs: Tensor, labels: Tensor) -> ExitCurve:
     ([2.0, 1.5, 1.0], [1.0, 1.0, 0.5])
     """
     right = correct_by_step(outputs, labels)
-    value, change = _records(torch.stack([score(step) for step in outputs]), right)
+    return curve_of(torch.stack([score(step) for step in outputs]), right)
+
+
+def curve_of(confidence: Tensor, right: Tensor) -> ExitCurve:
+    """The operating points of any confidence (T, N) in [0, 1]; right: bool (T, N), as ``correct_by_step`` says."""
+    value, change = _records(confidence, right)
     order = value.argsort(descending=True)
     value, total = value[order], change[:, order].cumsum(1)
     last_of_equals = torch.ones_like(value, dtype=torch.bool)

@@ -11,15 +11,10 @@ from torch import Tensor
 
 from .._check import RangeError
 from .checks import require_finite, require_outputs
-from .rules import ExitRule
+from .rules import AnyRule, LookingBack, ask, steps_of
 from .scores import MaxSoftmax, Score
 
 __all__ = ["Delayed", "PerStepThresholds", "TopTwoGap", "calibrate_steps", "fitted_divisor"]
-
-
-def steps_of(output: Tensor, first_step: Tensor) -> Tensor:
-    """The step (from 1) of each entry: int64 (steps, N)."""
-    return first_step[None] + torch.arange(1, len(output) + 1, device=output.device)[:, None]
 
 
 @dataclass(frozen=True)
@@ -57,13 +52,13 @@ class PerStepThresholds:
 
 
 @dataclass(frozen=True)
-class Delayed:
+class Delayed(LookingBack):
     """Another rule that may not stop before step ``first``: deep networks say nothing until their layers have filled.
 
-    Raises RangeError for a first step below 1.
+    A rule that looks back does so from the first step on.  Raises RangeError for a first step below 1.
     """
 
-    rule: ExitRule
+    rule: AnyRule
     first: int
 
     def __post_init__(self) -> None:
@@ -75,9 +70,14 @@ class Delayed:
         """The later of both."""
         return max(self.first, self.rule.min_steps)
 
-    def stops(self, output: Tensor, first_step: Tensor) -> Tensor:
-        """Return where the rule stops, from the first step on."""
-        return self.rule.stops(output, first_step) & (steps_of(output, first_step) >= self.first)
+    def remembers(self, classes: int) -> int:
+        """What the rule remembers."""
+        return self.rule.remembers(classes) if isinstance(self.rule, LookingBack) else 0
+
+    def look(self, output: Tensor, first_step: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """Return where the rule stops, from step ``first`` on, and its memory."""
+        stops, after = ask(self.rule, output, first_step, memory)
+        return stops & (steps_of(output, first_step) >= self.first), memory if after is None else after
 
     def confidence(self, output: Tensor) -> Tensor:
         """Return that of the rule."""

@@ -54,7 +54,7 @@ def test_results_of_several_backends_stay_side_by_side(command, folder: Path) ->
         (("--compare", "torch"), "choose reference"),
         (("--steps", "5000"), "possible here"),
         (("--policy", "fixed:5000"), "possible here"),
-        (("--policy", "sometimes"), "confidence or fixed:T"),
+        (("--policy", "sometimes"), "gate or fixed:T"),
     ],
 )
 def test_bad_options_end_with_2(command, folder: Path, extra: tuple[str, ...], said: str) -> None:

@@ -7,20 +7,24 @@ from torch import Tensor
 
 from spikeport import RangeError, ShapeError
 from spikeport.inference import (
+    AnyRule,
+    Delayed,
     DynamicConfidence,
-    ExitRule,
     FixedSteps,
     Margin,
     MaxSoftmax,
+    MeanProbability,
     NormalisedEntropy,
+    Recalled,
     cumulative_outputs,
     decide,
     iterate_decisions,
+    patience,
     run_fixed,
     run_with_exit,
 )
 
-RULES: list[ExitRule] = [
+RULES: list[AnyRule] = [
     DynamicConfidence(MaxSoftmax(8.0), 0.8),
     DynamicConfidence(Margin(8.0), 0.6),
     DynamicConfidence(NormalisedEntropy(8.0), 0.5),
@@ -28,6 +32,9 @@ RULES: list[ExitRule] = [
     DynamicConfidence(MaxSoftmax(8.0), 0.0),
     FixedSteps(7),
     FixedSteps(20),
+    patience(4),
+    Delayed(patience(2), 6),
+    Recalled(MeanProbability(8.0, 3.0), 0.5),
 ]
 
 
@@ -38,7 +45,7 @@ RULES: list[ExitRule] = [
     [(1, 10, 1.0), (1, 4, 1.0), (8, 3, 0.0), (16, 4, 1.0), (16, 7, math.inf), (200, 20, 0.5), (97, 64, 1.0)],
 )
 def test_decisions_are_those_of_the_cached_outputs(
-    toy, x: Tensor, rule: ExitRule, can_refill: bool, batch_size: int, chunk: int, cost: float
+    toy, x: Tensor, rule: AnyRule, can_refill: bool, batch_size: int, chunk: int, cost: float
 ) -> None:
     """Batch size, chunk, refilling and its price change nothing."""
     wanted = decide(rule, cumulative_outputs(toy(), x))
@@ -51,7 +58,7 @@ def test_decisions_are_those_of_the_cached_outputs(
 @pytest.mark.parametrize("rule", RULES, ids=str)
 @pytest.mark.parametrize(("batch_size", "chunk"), [(1, 4), (8, 3), (16, 1), (40, 7), (200, 4)])
 def test_putting_samples_in_free_places_changes_no_decision(
-    toy, putting, x: Tensor, rule: ExitRule, batch_size: int, chunk: int
+    toy, putting, x: Tensor, rule: AnyRule, batch_size: int, chunk: int
 ) -> None:
     wanted = decide(rule, cumulative_outputs(toy(), x))
     engine, before = putting(chunk=chunk), x.clone()
@@ -114,7 +121,7 @@ def test_refilling_saves_work_and_its_price_holds_it_back(toy, x: Tensor) -> Non
 
 
 @pytest.mark.parametrize("rule", [DynamicConfidence(MaxSoftmax(8.0), 1.0), FixedSteps(8)], ids=str)
-def test_where_all_end_together_no_state_is_copied_and_no_step_wasted(toy, x: Tensor, rule: ExitRule) -> None:
+def test_where_all_end_together_no_state_is_copied_and_no_step_wasted(toy, x: Tensor, rule: AnyRule) -> None:
     engine = toy()
     run = run_with_exit(engine, x, rule, batch_size=16)
     assert engine.exchanges == 0

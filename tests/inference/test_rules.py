@@ -7,21 +7,25 @@ from torch import Tensor
 
 from spikeport import RangeError, ShapeError
 from spikeport.inference import (
+    AnyRule,
     ConformalExit,
     Delayed,
     DynamicConfidence,
     Energy,
-    ExitRule,
     FixedSteps,
     Margin,
     MaxSoftmax,
+    MeanProbability,
     NormalisedEntropy,
     PerStepThresholds,
+    Recalled,
     TopTwoGap,
+    ask,
     decide,
+    patience,
 )
 
-RULES: list[ExitRule] = [
+RULES: list[AnyRule] = [
     DynamicConfidence(MaxSoftmax(20.0), 0.7),
     DynamicConfidence(Margin(20.0), 0.5),
     DynamicConfidence(NormalisedEntropy(20.0), 0.6),
@@ -31,6 +35,9 @@ RULES: list[ExitRule] = [
     Delayed(DynamicConfidence(MaxSoftmax(20.0), 0.7), 3),
     TopTwoGap(25.0),
     ConformalExit(20.0, (2, 4, 9), (0.3, 0.4, 0.5), 1, 0.9),
+    patience(3),
+    Delayed(patience(2), 4),
+    Recalled(MeanProbability(20.0, 3.0), 0.5),
 ]
 
 
@@ -51,12 +58,14 @@ def test_the_first_step_above_the_threshold_decides_and_equal_is_not_above() -> 
 
 
 @pytest.mark.parametrize("rule", RULES, ids=str)
-def test_decisions_equal_a_plain_loop(rule: ExitRule, outputs: Tensor) -> None:
+def test_decisions_equal_a_plain_loop(rule: AnyRule, outputs: Tensor) -> None:
     decided = decide(rule, outputs)
     for i in range(outputs.shape[1]):
+        memory = None
         for t in range(len(outputs)):
             one = outputs[t : t + 1, i : i + 1]
-            if rule.stops(one, torch.tensor([t])).item() or t == len(outputs) - 1:
+            stops, memory = ask(rule, one, torch.tensor([t]), memory)
+            if stops.item() or t == len(outputs) - 1:
                 break
         assert decided.steps[i] == t + 1
         assert decided.label[i] == one.argmax()
@@ -64,15 +73,19 @@ def test_decisions_equal_a_plain_loop(rule: ExitRule, outputs: Tensor) -> None:
 
 
 @pytest.mark.parametrize("rule", RULES, ids=str)
-def test_a_block_stops_where_its_single_steps_do(rule: ExitRule, outputs: Tensor) -> None:
+def test_a_block_stops_where_its_single_steps_do(rule: AnyRule, outputs: Tensor) -> None:
     done = torch.arange(40) % 7
-    whole = rule.stops(outputs, done)
+    whole, _ = ask(rule, outputs, done, None)
     assert whole.shape == (12, 40)
-    assert torch.equal(whole, torch.cat([rule.stops(outputs[t : t + 1], done + t) for t in range(12)]))
+    memory, rows = None, []
+    for t in range(12):
+        row, memory = ask(rule, outputs[t : t + 1], done + t, memory)
+        rows.append(row)
+    assert torch.equal(whole, torch.cat(rows))
 
 
 @pytest.mark.parametrize("rule", RULES, ids=str)
-def test_a_longer_window_never_changes_an_earlier_decision(rule: ExitRule, outputs: Tensor) -> None:
+def test_a_longer_window_never_changes_an_earlier_decision(rule: AnyRule, outputs: Tensor) -> None:
     short, long = decide(rule, outputs[:8]), decide(rule, outputs)
     early = long.steps < 8
     assert bool(early.any())
@@ -108,6 +121,6 @@ def test_outputs_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize("rule", RULES, ids=str)
-def test_nan_is_refused(rule: ExitRule, outputs: Tensor) -> None:
+def test_nan_is_refused(rule: AnyRule, outputs: Tensor) -> None:
     with pytest.raises(RangeError, match="NaN"):
         decide(rule, torch.full_like(outputs, math.nan))
