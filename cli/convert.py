@@ -1,7 +1,6 @@
 """``spikeport convert``: a trained network in, a folder with the spiking one out."""
 
 from collections.abc import Mapping
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,14 +14,16 @@ if TYPE_CHECKING:
     from ..conversion.source import Source
     from ..data import Dataset
 
-__all__ = ["Spikes", "conversion_tables", "convert", "missed_accuracy", "network_shapes", "read_model"]
+__all__ = ["conversion_tables", "convert", "missed_accuracy", "network_shapes", "read_model"]
 
-
-class Spikes(StrEnum):
-    """What a neuron may send in one step: 0 or 1, or also -1."""
-
-    binary = "binary"
-    signed = "signed"
+Spikes = Annotated[
+    str,
+    typer.Option(
+        "--spikes",
+        metavar="binary|signed|burst[:N]|differential[:N]",
+        help="0 or 1; also -1, which takes one back; up to N a step; changes of a value in N sizes, for any operator.",
+    ),
+]
 
 
 def convert(
@@ -34,7 +35,7 @@ def convert(
     method: Annotated[
         str, typer.Option("--method", metavar="auto|percentile|mse|ltb", help="How thresholds are chosen.")
     ] = "auto",
-    spikes: Annotated[Spikes, typer.Option("--spikes", help="Signed spikes can take back early ones.")] = Spikes.binary,
+    spikes: Spikes = "binary",
     timesteps: Annotated[int, typer.Option("--timesteps", min=1, max=4096, help="The longest window.")] = 32,
     num_samples: Annotated[
         int | None, typer.Option("--num-samples", "--limit", min=1, help="Take the first so many samples of DATA.")
@@ -71,7 +72,7 @@ def convert(
     source, data = read_model(model, calibration, preprocessing, weights, num_samples, allow_code)
     with progress_bar() as progress:
         converted = convert_network(
-            source, data, method=chosen, code=spikes.value, timesteps=timesteps, seed=seed, progress=progress
+            source, data, method=chosen, code=spikes, timesteps=timesteps, seed=seed, progress=progress
         )
     result = write_folder(out, converted, render_report, overwrite=overwrite)["convert"]
     missed = missed_accuracy(result, min_accuracy)

@@ -1,12 +1,13 @@
 """``spikeport finetune``: a trained network in, a folder with the spiking one out that needs few steps."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from . import options
-from .convert import Spikes, conversion_tables, missed_accuracy, read_model
+from .convert import conversion_tables, missed_accuracy, read_model
 from .output import finish, percent, progress_bar, rows
 
 if TYPE_CHECKING:
@@ -14,6 +15,13 @@ if TYPE_CHECKING:
     from ..data import Dataset, Preprocessing
 
 __all__ = ["finetune"]
+
+
+class Spikes(StrEnum):
+    """What says the levels of trained activations exactly."""
+
+    binary = "binary"
+    signed = "signed"
 
 
 def finetune(

@@ -15,7 +15,7 @@ from torch import Tensor
 from ..networks.engine import Engine
 from ..networks.graph import Graph, Node
 from .rewrite import mapped, with_arrays
-from .statistics import by_channel
+from .statistics import by_channel, channel_axis
 
 ELEMENTS = 1 << 26  # of the largest value held over the whole window (256 MiB of float32)
 PASSES = 4
@@ -46,7 +46,8 @@ def _one_pass(graph: Graph, analog: Graph, x: np.ndarray, timesteps: int, share:
     def give(node: Node, inputs: list[Tensor]) -> Tensor | None:
         if node.operator != "neuron":
             return None
-        once, rate = _missing(node, engine.neuron_sequence(node, inputs[0], timesteps), wanted[node.name])
+        spikes, axis = engine.neuron_sequence(node, inputs[0], timesteps), channel_axis(graph, node)
+        once, rate = _missing(node, spikes, wanted[node.name], axis)
         arrays = {"bias": node.arrays["bias"] + share * rate, "initial": node.arrays["initial"] + share * once}
         found[node.name] = with_arrays(node, **arrays)
         return engine.neuron_sequence(found[node.name], inputs[0], timesteps)
@@ -55,12 +56,19 @@ def _one_pass(graph: Graph, analog: Graph, x: np.ndarray, timesteps: int, share:
     return mapped(graph, lambda node: found[node.name], found)
 
 
-def _missing(node: Node, spikes: Tensor, activation: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """What a channel's output lacks once, and at every step, in units of the membrane: (channels,) each."""
+def _missing(node: Node, spikes: Tensor, activation: Tensor, axis: int) -> tuple[np.ndarray, np.ndarray]:
+    """What a channel's output lacks once, and at every step, in units of the membrane: (channels,) each.
+
+    Of differential spikes, which give the decoded value, it is what that lacks at the end.
+    """
     steps, theta = len(spikes), torch.from_numpy(node.arrays["threshold"].copy())
+    if node.attributes["code"] == "differential":
+        return np.zeros((), np.float32), (activation - by_channel(spikes[-1:], axis).mean(1)).numpy()
+    if theta.ndim > 1:  # by unit: their sizes go into the mean
+        spikes, theta = spikes * theta, torch.ones(())
     half = steps // 2
-    by_half = half * activation - theta * half * by_channel(spikes[:half]).mean(1) if half else torch.zeros(())
-    by_end = steps * activation - theta * steps * by_channel(spikes).mean(1)
+    by_half = half * activation - theta * half * by_channel(spikes[:half], axis).mean(1) if half else torch.zeros(())
+    by_end = steps * activation - theta * steps * by_channel(spikes, axis).mean(1)
     rate = (by_end - by_half) / (steps - half)
     return (by_end - steps * rate).numpy(), rate.numpy()
 
@@ -70,7 +78,7 @@ def _mean_activations(analog: Graph, x: np.ndarray) -> Mapping[str, Tensor]:
 
     def observe(name: str, values: Tensor) -> None:
         if analog.by_name[name].operator == "activation":
-            means[name] = by_channel(values).mean(1)
+            means[name] = by_channel(values, channel_axis(analog, analog.by_name[name])).mean(1)
 
     Engine(analog, max_steps=1).start(torch.from_numpy(x), observe)
     return means

@@ -7,23 +7,34 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..networks.activity import ActivityMeter, analog_synapses
+from ..networks.activity import ActivityMeter, analog_synapses, sent
 from ..networks.engine import Engine
 from ..networks.graph import Graph, Node
+from ..networks.reference import channelwise
 
 SATURATED = 0.99  # spikes a step
 
 
 class _Counts:
-    """Net spikes of each unit over the window."""
+    """Net spikes of each unit over the window, and what a unit has said by its end."""
 
-    def __init__(self, names: set[str]) -> None:
-        self._names = names
+    def __init__(self, graph: Graph) -> None:
+        self._nodes = {node.name: node for node in graph.of_operator("neuron")}
         self.net: dict[str, Tensor] = {}
+        self.last: dict[str, Tensor] = {}
 
     def observe(self, name: str, values: Tensor) -> None:
-        if name in self._names:
-            self.net[name] = self.net.get(name, torch.zeros(())) + values.sum(0)
+        if name in self._nodes:
+            spikes = sent(self._nodes[name], values, self.last.get(name))
+            self.net[name] = self.net.get(name, torch.zeros(())) + spikes.sum(0)
+            self.last[name] = values[-1]
+
+    def said(self, name: str, steps: int) -> Tensor:
+        """The mean activation over the window that the spikes stand for, or the decoded value at its end."""
+        node = self._nodes[name]
+        if node.attributes["code"] == "differential":
+            return self.last[name]
+        return self.net[name] / steps * channelwise(torch.tensor(node.arrays["threshold"]), self.net[name])
 
 
 def layer_rows(
@@ -33,9 +44,9 @@ def layer_rows(
 
     analog: the network that it was converted from, or None, and then there is nothing for the rates to agree with.
 
-    rate_correlation: Pearson, of analog activation against theta * spikes / T, over samples and units (None if either
-    is constant).  rate_error: mean |difference| / mean |activation|.  dead: units without a spike on any sample.
-    saturated: share of samples and units with at least 0.99 spikes a step.
+    rate_correlation: Pearson, of analog activation against theta * spikes / T (differential: the decoded value at T),
+    over samples and units (None if either is constant).  rate_error: mean |difference| / mean |activation|.
+    dead: units without a spike on any sample.  saturated: share of samples and units with at least 0.99 spikes a step.
     """
     neurons = spiking.of_operator("neuron")
     block = torch.from_numpy(np.ascontiguousarray(x))
@@ -43,7 +54,7 @@ def layer_rows(
     if analog is not None:
         Engine(analog, max_steps=1).start(block, lambda name, values: activations.update({name: values[0]}))
     engine = Engine(spiking, max_steps=timesteps, chunk=chunk)
-    meter, counts = ActivityMeter(spiking), _Counts({node.name for node in neurons})
+    meter, counts = ActivityMeter(spiking), _Counts(spiking)
     state = engine.start(block)
 
     def observe(name: str, values: Tensor) -> None:
@@ -56,8 +67,10 @@ def layer_rows(
     return [
         {
             **_described(node, None if analog is None else analog.by_name[node.name], spiking),
-            **_agreement(node, activations.get(node.name), counts.net[node.name] / timesteps),
+            **_shares(counts.net[node.name] / timesteps),
+            **_agreement(activations.get(node.name), counts.said(node.name, timesteps)),
             "spikes_per_sample": float(meter.spikes[node.name].sum(0).mean()),
+            "payload_bits_per_sample": float(meter.payload[node.name].sum(0).mean()),
             "accumulates_per_sample": float(meter.accumulates[node.name].sum(0).mean()),
             "multiply_accumulates_per_sample": multiplies.get(node.name, 0),
         }
@@ -70,34 +83,41 @@ def _described(node: Node, source: Node | None, graph: Graph) -> dict[str, Any]:
     return {
         "name": node.name,
         "source": "trained with spikes" if source is None else _activation_name(source),
-        "became": f"{node.attributes['code']} integrate-and-fire, {theta.size} threshold{'s' * (theta.size > 1)}",
+        "became": f"{_kind(node)}, {theta.size} threshold{'s' * (theta.size > 1)}",
         "neurons": int(np.prod(graph.shapes[node.name])),
         "threshold": {"min": float(theta.min()), "mean": float(theta.mean()), "max": float(theta.max())},
     }
 
 
+def _kind(node: Node) -> str:
+    code, levels = node.attributes["code"], node.attributes["levels"]
+    return f"{code} integrate-and-fire" + (f" in {levels} levels" if levels > 1 else "")
+
+
 def _activation_name(node: Node) -> str:
     cut, levels = node.attributes["maximum"], node.attributes["levels"]
+    if node.attributes["function"] == "identity":
+        return "a value before synapses"
     if levels is not None:
         return f"ReLU in {levels} levels"
     return "ReLU" if cut is None else f"ReLU cut at {cut:g}"
 
 
-def _agreement(node: Node, a: Tensor | None, spikes_per_step: Tensor) -> dict[str, Any]:
-    shares = {
+def _shares(spikes_per_step: Tensor) -> dict[str, float]:
+    return {
         "dead_fraction": float((spikes_per_step == 0).all(0).float().mean()),
         "saturated_fraction": float((spikes_per_step >= SATURATED).float().mean()),
     }
+
+
+def _agreement(a: Tensor | None, said: Tensor) -> dict[str, Any]:
     if a is None:
-        return {"rate_correlation": None, "rate_error": None, **shares}
-    theta = torch.tensor(node.arrays["threshold"])
-    rate = spikes_per_step * theta.reshape(-1, *([1] * (a.ndim - 2)))
-    pair = torch.stack([a.flatten(), rate.flatten()]).double()
+        return {"rate_correlation": None, "rate_error": None}
+    pair = torch.stack([a.flatten(), said.flatten()]).double()
     constant = bool((pair.std(1) == 0).any())
     return {
         "rate_correlation": None if constant else float(torch.corrcoef(pair)[0, 1]),
         "rate_error": float((pair[0] - pair[1]).abs().mean() / pair[0].abs().mean().clamp(min=1e-12)),
-        **shares,
     }
 
 

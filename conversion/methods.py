@@ -9,6 +9,7 @@ import numpy as np
 from .._check import RangeError, SpikeportError
 from ..networks.graph import Graph
 from ..networks.outputs import outputs_over_time
+from .codes import parse_code
 from .correct import corrected
 from .readout import with_readout
 from .source import analog_output
@@ -37,10 +38,11 @@ class Recipe:
 
         thresholds: those that the method gave on the same data before, or None.
         """
-        thresholds = thresholds or self.thresholds.thresholds(analog, x, timesteps)
+        spikes = parse_code(code)
+        thresholds = thresholds or self.thresholds.thresholds(analog, x, spikes.grid(timesteps))
         graph = spiking(analog, thresholds, code)
         graph = corrected(graph, analog, x, timesteps) if self.bias_correction else graph
-        return with_readout(graph, analog, x, timesteps)
+        return graph if spikes.decodes else with_readout(graph, analog, x, timesteps)
 
 
 DEFAULT_RECIPES = tuple(
@@ -159,7 +161,9 @@ class _Trial:
     def _thresholds_of(self, method: ThresholdMethod) -> Thresholds | RangeError:
         if method not in self._thresholds:
             try:
-                self._thresholds[method] = method.thresholds(self.analog, self.fit, self.timesteps)
+                self._thresholds[method] = method.thresholds(
+                    self.analog, self.fit, parse_code(self.code).grid(self.timesteps)
+                )
             except RangeError as error:
                 self._thresholds[method] = error
         return self._thresholds[method]

@@ -180,7 +180,7 @@ def _merge_activations(graph: Graph) -> Graph:
 
 
 def _at_least_zero(graph: Graph, node: Node) -> bool:
-    return node.operator == "activation" or (
+    return (node.operator == "activation" and node.attributes["function"] == "relu") or (
         node.operator in KEEP_SIGN
         and not is_maximum(node)
         and all(_at_least_zero(graph, graph.by_name[name]) for name in node.sources)

@@ -8,34 +8,52 @@ import numpy as np
 from .._check import UnsupportedError
 from ..networks.graph import Edge, Graph, Node, make_node
 from ..networks.shape_rules import Shape
+from .codes import parse_code
+from .differential import differential, with_lines
 from .rewrite import SYNAPSES, fresh, is_maximum, plain, rebuilt, rewired, with_arrays
+from .statistics import by_unit
 
+ANY_FUNCTION = "choose --spikes differential"
 PASSES_SCALE = ("sum_pool", "average_pool", "global_pool", "pad", "flatten", "reshape", "transpose")
 
 
-def require_convertible(graph: Graph) -> None:
-    """Raise one UnsupportedError that lists every operator that rate-coded spikes cannot pass."""
+def require_convertible(graph: Graph, code: str = "binary") -> None:
+    """Raise one UnsupportedError that lists every operator that spikes of this code cannot pass."""
+    decodes = parse_code(code).decodes
     problems = [
         f"{node.name} ({node.operator}): {reason}"
         for node in graph.nodes
-        for reason in [_objection(graph, node)]
+        for reason in [_quantised(node) if decodes else _objection(graph, node)]
         if reason
     ]
     if problems:
         raise UnsupportedError(f"cannot convert {len(problems)} operator{'s' * (len(problems) > 1)}", problems)
-    if not graph.of_operator("activation"):
+    if not prepared(graph, code).of_operator("activation"):
         raise UnsupportedError(
             "nothing to convert",
             ["the network has no ReLU that could become a spiking neuron (remedy: retrain with ReLU)"],
         )
 
 
+def prepared(graph: Graph, code: str) -> Graph:
+    """The simplified analog Graph with a node for every neuron that the code needs; its output is the same."""
+    return with_lines(graph) if parse_code(code).decodes else graph
+
+
+def _quantised(node: Node) -> str:
+    levels = node.attributes.get("levels")
+    return f"it has {levels} levels, which binary or signed spikes say exactly: choose those" if levels else ""
+
+
 def _objection(graph: Graph, node: Node) -> str:
     if node.operator == "multiply":
-        return "a product of two rates: replace it by a convolution or a constant factor"
+        return f"a product of two rates: {ANY_FUNCTION}, or replace it by a convolution or a constant factor"
     before_neuron = all(graph.by_name[name].operator == "activation" for name in graph.consumers[node.name])
     if is_maximum(node) and not before_neuron and any(_carries_rates(graph, source) for source in node.sources):
-        return "the maximum of rates is not known at a step: put it directly after a ReLU, or use average pooling"
+        return (
+            "the maximum of rates is not known at a step: put it directly after a ReLU, use average pooling, or "
+            f"{ANY_FUNCTION}"
+        )
     return ""
 
 
@@ -50,18 +68,24 @@ def _carries_rates(graph: Graph, name: str) -> bool:
 def spiking(graph: Graph, thresholds: Mapping[str, np.ndarray], code: str) -> Graph:
     """The analog Graph with every activation replaced by integrate-and-fire neurons.
 
-    A neuron starts at half its threshold, fires at v >= theta and resets by subtraction; its spike stands for theta.
+    A neuron starts at half its threshold, fires at v >= theta and resets by subtraction; its spike stands for theta,
+    or for theta / levels where it may fire so many times a step (burst).  Differential codes: see ``differential``.
+    code: see ``parse_code``.
     Source: Bu et al. 2022 (arXiv 2303.04347) for the start at theta / 2.
     """
+    spikes = parse_code(code)
+    if spikes.decodes:
+        return differential(graph, thresholds, spikes.levels)
     nodes: list[Node] = list(graph.nodes)
     for node in graph.of_operator("activation"):
-        theta = np.asarray(thresholds[node.name], dtype=np.float32)
+        theta = by_unit(graph, node, thresholds[node.name]) / np.float32(spikes.levels)
         neuron = make_node(
             node.name,
             "neuron",
             node.inputs,
             arrays={"threshold": theta, "initial": theta / 2, "bias": np.zeros_like(theta)},
-            code=code,
+            code="graded" if spikes.kind == "burst" else spikes.kind,
+            levels=spikes.levels,
             test=">=",
             reset="subtract",
         )

@@ -19,7 +19,7 @@ SAMPLES = 256  # of the calibration data that a histogram sees: some 10^5 values
 
 @dataclass(frozen=True)
 class Histogram:
-    """Positive activations a of one node, by channel (by unit after a linear layer).
+    """Activations a above 0 of one node, by channel (by unit after a linear layer); sizes |a| where signs may differ.
 
     maximum: (channels,), 0 where a channel never was active.  counts: (channels, BINS) over (0, maximum];
     bin b is centred on (b + 1/2) / BINS * maximum.  total: values seen a channel, zeros included.
@@ -54,7 +54,8 @@ def activation_histograms(graph: Graph, x: np.ndarray) -> Mapping[str, Histogram
     maxima = {node.name: torch.zeros(channels(graph, node)) for node in nodes}
 
     def widen(name: str, values: Tensor) -> None:
-        maxima[name] = torch.maximum(maxima[name], by_channel(values).amax(1))
+        sizes = by_channel(values.abs(), channel_axis(graph, graph.by_name[name]))
+        maxima[name] = torch.maximum(maxima[name], sizes.amax(1))
 
     watch(graph, x, widen)
     bad = [name for name, maximum in maxima.items() if not torch.isfinite(maximum).all()]
@@ -64,7 +65,8 @@ def activation_histograms(graph: Graph, x: np.ndarray) -> Mapping[str, Histogram
     counts = {name: torch.zeros(len(maximum), BINS) for name, maximum in maxima.items()}
 
     def count(name: str, values: Tensor) -> None:
-        counts[name] += _counted(by_channel(values), maxima[name])
+        sizes = by_channel(values.abs(), channel_axis(graph, graph.by_name[name]))
+        counts[name] += _counted(sizes, maxima[name])
 
     watch(graph, x, count)
     return {
@@ -88,12 +90,26 @@ def _counted(values: Tensor, maximum: Tensor) -> Tensor:
 
 def channels(graph: Graph, node: Node) -> int:
     """Channels of a node's value, or its units where it has no other axis."""
-    return graph.shapes[node.name][0]
+    return graph.shapes[node.name][channel_axis(graph, node)]
 
 
-def by_channel(values: Tensor) -> Tensor:
-    """(rows, batch, channels, *spatial) -> (channels, everything else)."""
-    return values.movedim(2, 0).reshape(values.shape[2], -1)
+def channel_axis(graph: Graph, node: Node) -> int:
+    """The feature axis of the channels: the first, but the last of a sequence of tokens, which linear layers read."""
+    linear = any(graph.by_name[name].operator == "linear" for name in graph.consumers[node.name])
+    return len(graph.shapes[node.name]) - 1 if linear else 0
+
+
+def by_unit(graph: Graph, node: Node, array: np.ndarray) -> np.ndarray:
+    """An array by channel as a neuron node takes it: (channels,) along the first axis, else of the whole shape."""
+    array = np.asarray(array, np.float32)
+    if array.ndim == 1 and channel_axis(graph, node):
+        return np.broadcast_to(array, graph.shapes[node.name])
+    return array
+
+
+def by_channel(values: Tensor, axis: int = 0) -> Tensor:
+    """(rows, batch, *features) -> (channels, everything else); axis: of the channels among the features."""
+    return values.movedim(axis + 2, 0).reshape(values.shape[axis + 2], -1)
 
 
 def watch(graph: Graph, x: np.ndarray, see: Callable[[str, Tensor], None]) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 from .._check import RangeError, SpikeportError, require_in_range
 from ..networks.engine import Engine
 from ..networks.graph import Graph, Node
-from .statistics import BATCH, BINS, TINY, Histogram, activation_histograms, by_channel, channels
+from .statistics import BATCH, BINS, TINY, Histogram, activation_histograms, by_channel, channel_axis, channels
 
 Thresholds = Mapping[str, np.ndarray]
 
@@ -153,7 +153,7 @@ class _Balancer:
         self.rate = rate
         self.theta = {node.name: torch.zeros(channels(graph, node)) for node in _activations(graph)}
         self._clipped: dict[str, float] = dict.fromkeys(self.theta, 1.0)
-        self._engine = Engine(graph, max_steps=1)
+        self._graph, self._engine = graph, Engine(graph, max_steps=1)
 
     def step(self, x: np.ndarray) -> tuple[float, str]:
         """Adapt on one batch; returns the largest clipped share of any layer (a moving mean) and that layer's name."""
@@ -165,12 +165,14 @@ class _Balancer:
         theta = self.theta.get(node.name)
         if theta is None:
             return None
-        a = inputs[0].clamp(min=0.0, max=node.attributes["maximum"])
-        over = (a - theta.reshape(-1, *([1] * (a.ndim - 3)))).clamp(min=0)
+        axis = channel_axis(self._graph, node)
+        line = node.attributes["function"] == "identity"
+        a = inputs[0].abs() if line else inputs[0].clamp(min=0.0, max=node.attributes["maximum"])
+        over = (a - theta.reshape(-1, *([1] * (a.ndim - 3 - axis)))).clamp(min=0)
         share = float(over.sum() / a.sum().clamp(min=1e-12))
         self._clipped[node.name] = 0.8 * self._clipped[node.name] + 0.2 * share
-        theta += 2 * self.rate * by_channel(over).mean(1)
-        return a - over
+        theta += 2 * self.rate * by_channel(over, axis).mean(1)
+        return torch.copysign(a - over, inputs[0]) if line else a - over
 
 
 def _activations(graph: Graph) -> tuple[Node, ...]:

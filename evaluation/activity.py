@@ -15,11 +15,12 @@ from .engines import Network, engine_of, graph_of
 
 
 class Activity(NamedTuple):
-    """outputs: (T, n, classes) cumulative; spikes, accumulates: (T, n), at each step, over all layers."""
+    """outputs: (T, n, classes) cumulative; spikes, accumulates, payload (bits): (T, n), at each step, of all layers."""
 
     outputs: Tensor
     spikes: Tensor
     accumulates: Tensor
+    payload: Tensor
 
 
 def measured(
@@ -38,16 +39,17 @@ class _Totals:
 
     def __init__(self, graph: Graph, steps: int, n: int) -> None:
         self._meter = ActivityMeter(graph)
-        self.sums = torch.zeros(steps, n, 2, dtype=torch.float64)
+        self.sums = torch.zeros(steps, n, 3, dtype=torch.float64)
 
     def batch(self, first: int) -> Observer:
         """An observer for the samples from ``first`` on."""
         done: dict[str, int] = {}
+        last: dict[str, Tensor] = {}
 
         def observe(name: str, values: Tensor) -> None:
-            counted = self._meter.count(name, values)
+            counted = self._meter.count(name, values, last.get(name))
             if counted is not None:
-                begin = done.get(name, 0)
+                begin, last[name] = done.get(name, 0), values[-1]
                 done[name] = begin + len(counted)
                 self.sums[begin : done[name], first : first + counted.shape[1]] += counted
 

@@ -8,12 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .._check import RangeError, ShapeError, SpikeportError
+from .._check import RangeError, ShapeError
+from ..conversion.codes import parse_code
 from ..conversion.layers import layer_rows
 from ..conversion.methods import Auto, Choice, Recipe, chosen
 from ..conversion.rewrite import simplified
 from ..conversion.source import Source, analog_output, check_graph, check_source
-from ..conversion.spiking import require_convertible
+from ..conversion.spiking import prepared, require_convertible
 from ..data import Dataset, Split, split_calibration
 from ..hardware.program import IntegerProgram
 from ..inference import accuracy_interval, paired_difference_interval, steps_within
@@ -76,19 +77,19 @@ def convert_network(
 ) -> Converted:
     """Convert a network with calibration data that are split, once, into *fit*, *choose* and *exit* (seeded).
 
-    code: "binary", or "signed" (a spike of -1 takes one back that was given too early).  timesteps: T, 1 to 4096.
+    code: "binary"; "signed" (a spike of -1 takes one back that was given too early); "burst:4" (up to 4 spikes a step);
+    "differential:8" (changes of a value in 8 sizes, between which any operator may stand).  timesteps: T, 1 to 4096.
     Accuracies in the report are measured on the exit split, which chose nothing; without labels, agreement with the
     analog network stands in their place.
     Raises UnsupportedError that lists every operator spikes cannot carry, and what the parts raise on bad input.
     """
     if not 1 <= timesteps <= 4096:
         raise RangeError(f"timesteps is {timesteps}; choose 1 to 4096")
-    if code not in ("binary", "signed"):
-        raise SpikeportError(f"there is no spike code {code!r} for conversion; choose binary or signed")
+    parse_code(code)
     tell = progress or _silent
     x, split = calibration.x, split_calibration(len(calibration.x), seed, hashes=calibration.hashes)
     tell("check the import", 0.0)
-    analog, error = _imported(source, x[split.fit[:CHECK_SAMPLES]])
+    analog, error = _imported(source, x[split.fit[:CHECK_SAMPLES]], code)
     ann_output = analog_output(analog, x)
     labels = _labels(calibration, ann_output)
     choice = chosen(
@@ -122,11 +123,12 @@ def _silent(stage: str, done: float) -> None:
     """Progress that nobody watches."""
 
 
-def _imported(source: Source, x: np.ndarray) -> tuple[Graph, float]:
+def _imported(source: Source, x: np.ndarray, code: str) -> tuple[Graph, float]:
     """The simplified analog Graph, checked against the source before and after its rewrites."""
     error = check_source(source, x)
     analog = simplified(source.graph)
-    require_convertible(analog)
+    require_convertible(analog, code)
+    analog = prepared(analog, code)
     check_graph(analog, source, x)
     return analog, error
 

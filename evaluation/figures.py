@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ..inference import Decisions, decide, oracle, pareto_front
+from ..networks.activity import sent
 from .activity import Activity
 from .engines import Network, engine_of, graph_of
 
@@ -49,19 +50,19 @@ def _front(activity: Activity, operations: Tensor, labels: Tensor) -> list[list[
 
 def _raster(network: Network, x: np.ndarray, steps: int) -> dict[str, Any]:
     """Spike times (steps from 1) of evenly spread units of the last spiking layer, for one sample."""
-    name = graph_of(network).of_operator("neuron")[-1].name
+    neuron = graph_of(network).of_operator("neuron")[-1]
     seen: list[Tensor] = []
 
     def observe(node: str, values: Tensor) -> None:
-        if node == name:
-            seen.append(values[:, 0].flatten(1))
+        if node == neuron.name:
+            seen.append(values)
 
     engine = engine_of(network, max_steps=steps)
     block = torch.from_numpy(x)
     state = engine.start(block)
     for done in range(0, steps, engine.chunk):
         _, state = engine.advance(block, state, min(engine.chunk, steps - done), observe)
-    spikes = torch.cat(seen)[:steps]
+    spikes = sent(neuron, torch.cat(seen)[:steps])[:, 0].flatten(1)
     units = torch.linspace(0, spikes.shape[1] - 1, min(RASTER_UNITS, spikes.shape[1])).long()
     times = [((spikes[:, unit] != 0).nonzero().squeeze(1) + 1).tolist() for unit in units]
-    return {"layer": name, "units": len(units), "steps": steps, "times": times}
+    return {"layer": neuron.name, "units": len(units), "steps": steps, "times": times}

@@ -56,6 +56,8 @@ def _objection(graph: Graph, node: Node) -> str:
     shapes = [graph.shapes[source] for source in node.sources]
     if node.operator in ("batch_norm", "activation"):
         return "convert the network first"
+    if node.attributes.get("code") == "differential" or node.attributes.get("decoded"):
+        return "NIR has no differential coding; convert with binary or signed spikes"
     if node.operator in ("max_pool", "multiply", "concat", "transpose", "pad"):
         return "NIR has no such node"
     if node.operator == "reshape" and len(graph.shapes[node.name]) != 1:

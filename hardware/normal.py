@@ -57,6 +57,8 @@ def normalised(graph: Graph) -> Normal:
 def _objection(graph: Graph, node: Node) -> str:
     if node.operator in ("batch_norm", "activation"):
         return "convert the network first"
+    if node.attributes.get("code") == "differential" or node.attributes.get("decoded"):
+        return "differential coding decodes values; convert with binary or signed spikes"
     if node.operator == "multiply":
         return "a product of two values is no synapse"
     if node.operator == "pad" and node.attributes["value"]:

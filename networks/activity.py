@@ -4,6 +4,7 @@ An accumulate (AC) is what one spike costs at one synapse; a multiply-accumulate
 there.  Every synapse that exists counts, whatever its weight; one that lies in the padding does not exist.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -51,12 +52,12 @@ def fan_out(graph: Graph) -> Mapping[str, Tensor]:
     (linear, convolution, scale) and is counted there, not beyond; several readers add up.  What ends in a synapse
     that reads analog values too (see ``analog_synapses``) is counted there, not here.
     """
-    carriers, shapes = _spike_carriers(graph), graph.shapes
-    found = {name: torch.zeros(shapes[name], dtype=torch.float64) for name in carriers}
+    carrying, shapes = carriers(graph), graph.shapes
+    found = {name: torch.zeros(shapes[name], dtype=torch.float64) for name in carrying}
     for node in graph.nodes:
         if OPERATORS[node.operator].synapse and node.sources[0] in found:
             found[node.sources[0]] += _reached(node, shapes[node.sources[0]])
-    for name in reversed(carriers):
+    for name in reversed(carrying):
         node = graph.by_name[name]
         if node.operator in _ROUTES:
             inputs = [torch.zeros(1, *shapes[source], dtype=torch.float64) for source in node.sources]
@@ -73,18 +74,19 @@ def analog_synapses(graph: Graph) -> Mapping[str, int]:
     A node in ``constant_nodes(graph)`` of the engine is evaluated once a sample when the input is constant; the others
     are evaluated at every step.
     """
-    carriers = set(_spike_carriers(graph))
+    carrying = set(carriers(graph))
     return {
         node.name: int(_reached(node, graph.shapes[node.sources[0]]).sum())
         for node in graph.nodes
-        if OPERATORS[node.operator].synapse and node.sources[0] not in carriers
+        if OPERATORS[node.operator].synapse and node.sources[0] not in carrying
     }
 
 
 class ActivityMeter:
-    """Counts spikes and accumulates while a network runs: hand ``meter.observe`` to the engine.
+    """Counts spikes, accumulates and payload while a network runs: hand ``meter.observe`` to the engine.
 
-    A spike of -1 counts as one, a graded spike of level k as k.  Sums are float32: exact up to 2^24 a sample and step.
+    A spike of -1 counts as one, a graded spike of level k as k, a differential one as one whatever its size (its sizes
+    are theta / 2^k, so a synapse shifts and adds).  Sums are float32: exact up to 2^24 a sample and step.
 
     >>> from .graph import make_node
     >>> nodes = [make_node("x", "input", shape=(2,)), make_node("y", "output", ["x"])]
@@ -97,28 +99,37 @@ class ActivityMeter:
         for name, fan in fan_out(graph).items():
             flat = reference.physical(fan.unsqueeze(0))[0]
             self._weights[name] = torch.stack([torch.ones_like(flat), flat], 1)
-        self._signed = {node.name for node in graph.of_operator("neuron") if node.attributes["code"] == "signed"}
+        self._nodes = {node.name: node for node in graph.of_operator("neuron")}
         self._found: dict[str, list[Tensor]] = {}
+        self._last: dict[str, Tensor] = {}
 
     def observe(self, name: str, values: Tensor) -> None:
         """Count one chunk of a node's values (steps, batch, *features); all but neurons are passed over."""
-        counted = self.count(name, values)
-        if counted is None:
+        if name not in self._nodes:
             return
         chunks = self._found.setdefault(name, [])
         if chunks and chunks[0].shape[1] != values.shape[1]:
             raise SpikeportError(
                 f"{name} now has {values.shape[1]} samples and had {chunks[0].shape[1]}; use one meter for each batch"
             )
-        chunks.append(counted)
+        counted = self.count(name, values, self._last.get(name))
+        if counted is not None:
+            chunks.append(counted)
+            self._last[name] = values[-1].clone()
 
-    def count(self, name: str, values: Tensor) -> Tensor | None:
-        """Spikes and accumulates of a neuron node's values, kept nowhere: (steps, batch, 2); None for other nodes."""
-        if name not in self._weights:
+    def count(self, name: str, values: Tensor, before: Tensor | None = None) -> Tensor | None:
+        """Spikes, accumulates and bits of payload of a neuron node's values, kept nowhere; None for other nodes.
+
+        values: (steps, batch, *features); before: the last of the values before them, None at the start.  Returns
+        (steps, batch, 3).
+        """
+        node = self._nodes.get(name)
+        if node is None:
             return None
-        flat = reference.physical(values.flatten(0, 1))
-        counted: Tensor = (flat.abs() if name in self._signed else flat) @ self._weights[name].to(flat.dtype)
-        return counted.reshape(*values.shape[:2], 2)
+        spikes = reference.physical(sent(node, values, before).flatten(0, 1))
+        sizes = (spikes.abs() if node.attributes["code"] == "signed" else spikes) @ self._weights[name].to(spikes.dtype)
+        events = sizes[:, :1] if node.attributes["code"] != "graded" else spikes.count_nonzero(1).unsqueeze(1)
+        return torch.cat([sizes, events * payload_bits(node)], 1).reshape(*values.shape[:2], 3)
 
     @property
     def spikes(self) -> dict[str, Tensor]:
@@ -130,9 +141,39 @@ class ActivityMeter:
         """For each neuron node, the accumulates that its spikes trigger at the next synapses: (steps, batch)."""
         return {name: torch.cat(chunks)[..., 1] for name, chunks in self._found.items()}
 
+    @property
+    def payload(self) -> dict[str, Tensor]:
+        """For each neuron node, the bits that its events carry beside their address: (steps, batch)."""
+        return {name: torch.cat(chunks)[..., 2] for name, chunks in self._found.items()}
 
-def _spike_carriers(graph: Graph) -> list[str]:
-    """Neurons and what passes on nothing but their spikes, each after what it reads.
+
+def sent(node: Node, values: Tensor, before: Tensor | None = None) -> Tensor:
+    """What a neuron node sends when it gives ``values`` (steps, batch, *features): its spikes, or 1 for each change.
+
+    before: the last of the values before them (batch, *features), None at the start.
+    """
+    if node.attributes["code"] != "differential":
+        return values
+    first = torch.zeros_like(values[:1]) if before is None else before.unsqueeze(0)
+    return (values != torch.cat([first, values[:-1]])).to(values.dtype)
+
+
+def payload_bits(node: Node) -> int:
+    """Bits that one event of this neuron node carries beside its address: what tells its possible values apart.
+
+    >>> from .graph import make_node
+    >>> ones = dict.fromkeys(("threshold", "initial", "bias"), 1.0)
+    >>> code = {"code": "differential", "levels": 8, "test": ">=", "reset": "subtract"}
+    >>> payload_bits(make_node("n", "neuron", ["x"], arrays=ones, **code))  # 8 sizes of either sign
+    4
+    """
+    code, levels = node.attributes["code"], node.attributes["levels"]
+    values = {"binary": 1, "signed": 2, "graded": levels, "differential": 2 * levels}[code]
+    return math.ceil(math.log2(values))
+
+
+def carriers(graph: Graph, origin: str = "neuron") -> list[str]:
+    """Neurons (or another operator) and what passes on nothing but their spikes, each after what it reads.
 
     A loop of such operators alone never starts from a neuron only, so it is none: it sums, and its values are analog.
     """
@@ -142,7 +183,7 @@ def _spike_carriers(graph: Graph) -> list[str]:
         before = len(found)
         for node in graph.nodes:
             passes = node.operator in _ROUTES and not node.attributes.get("value")
-            if node.operator == "neuron" or (passes and all(source in found for source in node.sources)):
+            if node.operator == origin or (passes and all(source in found for source in node.sources)):
                 found.setdefault(node.name)
     return list(found)
 

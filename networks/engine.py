@@ -131,7 +131,7 @@ class Engine:
             node.name: {key: _layout(torch.tensor(array, dtype=dtype)) for key, array in node.arrays.items()}
             for node in graph.nodes
         }
-        self._neurons = {
+        self._neurons: dict[str, Any] = {
             node.name: reference.neuron_arrays(node.attributes, self._tensors[node.name], graph.shapes[node.name])
             for node in graph.of_operator("neuron")
         }
@@ -167,6 +167,8 @@ class Engine:
             if node.name in self._replayed and tensors is None:
                 return (torch.zeros(batch, dtype=torch.int64),)
             start = self._initials[node.name] if tensors is None else _initial_membrane(node, tensors, shape)
+            if node.attributes["code"] == "differential":  # the decoded value, and the steps that were done
+                return torch.zeros_like(start).expand(batch, -1), torch.zeros(batch, dtype=torch.int64)
             membrane = start.expand(batch, -1)  # no copy yet: fresh samples are often written into other places
             signed = node.attributes["code"] == "signed"
             return (membrane, torch.zeros(membrane.shape, dtype=self.dtype)) if signed else (membrane,)

@@ -115,7 +115,7 @@ OPERATORS: Mapping[str, Operator] = {
         shape_rules.activation,
         reference.activation,
         fields={
-            "function": Field(str, "relu", choices=("relu",)),
+            "function": Field(str, "relu", choices=("relu", "identity")),
             "maximum": Field(float, None, low=0.0, optional=True),
             "levels": Field(int, None, low=1, high=1 << 24, optional=True),
         },
@@ -126,14 +126,23 @@ OPERATORS: Mapping[str, Operator] = {
     "neuron": Operator(
         shape_rules.neuron,
         fields={
-            "code": Field(str, choices=("binary", "signed", "graded")),
+            "code": Field(str, choices=("binary", "signed", "graded", "differential")),
             "test": Field(str, choices=(">=", ">")),
             "reset": Field(str, choices=("subtract", "zero", "none")),
             "levels": Field(int, 1, low=1, high=1 << 24),
             "late": Field(int, 0, low=0, high=1),  # the reset comes in the next step, after the decay
+            "line": Field(int, 0, low=0, high=1),  # differential: the value may be below 0
+            "maximum": Field(float, None, low=0.0, optional=True),  # differential: the value is cut there
         },
         arrays={"threshold": True, "initial": True, "bias": True, "beta": False},  # no beta: no leak
         memory=True,
     ),
-    "output": Operator(shape_rules.same, fields={"ramp": Field(int, 0, low=0, high=3)}, memory=True),
+    "output": Operator(
+        shape_rules.same,
+        fields={
+            "ramp": Field(int, 0, low=0, high=3),
+            "decoded": Field(int, 0, low=0, high=1),  # it reads values, not what spikes add at each step
+        },
+        memory=True,
+    ),
 }

@@ -4,6 +4,7 @@ Functions without memory map ``(batch, *features)`` tensors; scans map a sequenc
 state (a tuple of tensors, batch first) to a sequence and the new state.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..neurons.kernels import NeuronArrays, fire, replay
+from ..neurons.kernels import DifferentialArrays, NeuronArrays, fire, follow, replay
 from .quantised import quantised
 
 Attributes = Mapping[str, Any]
@@ -137,7 +138,12 @@ def batch_norm(attributes: Attributes, tensors: Tensors, inputs: Sequence[Tensor
 
 
 def activation(attributes: Attributes, tensors: Tensors, inputs: Sequence[Tensor]) -> Tensor:
-    """relu: max(0, x), cut at ``maximum`` where one is given, or in ``levels`` up to a ceiling (see ``quantised``)."""
+    """relu: max(0, x), cut at ``maximum`` where one is given, or in ``levels`` up to a ceiling (see ``quantised``).
+
+    identity: x, where a value of any sign shall be sent as spikes.
+    """
+    if attributes["function"] == "identity":
+        return inputs[0]
     if attributes["levels"] is not None:
         return quantised(inputs[0], channelwise(tensors["ceiling"], inputs[0]), attributes["levels"])
     return inputs[0].clamp(min=0.0, max=attributes["maximum"])
@@ -163,10 +169,14 @@ def output_scan(attributes: Attributes, tensors: Tensors, x: Tensor, state: Stat
     """The readout, added up over the steps: y[t] = t * sum_k k^r x[k] / sum_k k^r with the ramp r, k = 1 ... t.
 
     r = 0 is the plain sum.  A ramp lets what comes late count more: early on, deep layers have not filled yet.
+    Where what comes is ``decoded`` values and not what spikes add at each step, y[t] = t * x[t].
     The state is the weighted sum and the steps that each sample has done.
     """
     ramp = attributes["ramp"]
     total, age = state
+    if attributes["decoded"]:
+        times = age + torch.arange(1, len(x) + 1, dtype=x.dtype).unsqueeze(1)
+        return x * times.reshape(*times.shape, *([1] * (total.ndim - 1))), (total, times[-1])
     sums = []
     for step in x:  # one addition a step, in order: a chunked sum would round otherwise
         age = age + 1
@@ -183,16 +193,20 @@ def _power_sum(t: Tensor, ramp: int) -> Tensor:
     return t * (t + 1) * (2 * t + 1) / 6 if ramp == 2 else (t * (t + 1) / 2) ** 2
 
 
-def neuron_arrays(attributes: Attributes, tensors: Tensors, shape: Sequence[int]) -> NeuronArrays:
+def neuron_arrays(attributes: Attributes, tensors: Tensors, shape: Sequence[int]) -> NeuronArrays | DifferentialArrays:
     """Threshold and bias spread over the flattened units, in the memory order of ``physical``."""
 
     def spread(array: Tensor) -> Tensor:
         return physical(channelwise(array, torch.empty(1, *shape, device="meta")).expand(1, *shape))[0].contiguous()
 
-    threshold, beta = spread(tensors["threshold"]), tensors.get("beta")
+    threshold, bias, beta = spread(tensors["threshold"]), spread(tensors["bias"]), tensors.get("beta")
+    if attributes["code"] == "differential":
+        maximum = math.inf if attributes["maximum"] is None else attributes["maximum"]
+        initial = spread(tensors["initial"])
+        return DifferentialArrays(threshold, bias, initial, attributes["levels"], bool(attributes["line"]), maximum)
     return NeuronArrays(
         threshold,
-        spread(tensors["bias"]),
+        bias,
         torch.ones_like(threshold) if beta is None else spread(beta),
         attributes["code"],
         attributes["test"] == ">",
@@ -215,10 +229,14 @@ def logical(flat: Tensor, shape: Sequence[int]) -> Tensor:
     return flat.reshape(flat.shape[0], height, width, channels).permute(0, 3, 1, 2)
 
 
-def neuron_scan(neuron: NeuronArrays, x: Tensor, steps: int, state: State) -> tuple[Tensor, State]:
-    """Integrate-and-fire neurons over ``steps`` steps of x (steps or 1, batch, *features); see ``fire_reference``."""
+def neuron_scan(neuron: NeuronArrays | DifferentialArrays, x: Tensor, steps: int, state: State) -> tuple[Tensor, State]:
+    """Neurons over ``steps`` steps of x (steps or 1, batch, *features): ``fire_reference`` or ``follow_reference``."""
     rows, batch, *shape = x.shape
     current = physical(x.flatten(0, 1)).reshape(rows, batch, -1)
+    if isinstance(neuron, DifferentialArrays):
+        decoded = follow(current, steps, state[1], state[0], neuron)
+        values = logical(decoded.flatten(0, 1), shape).view(steps, batch, *shape)
+        return values, (decoded[-1].clone(), state[1] + steps)
     spikes, membrane, count = fire(current, steps, state[0], state[1] if len(state) > 1 else None, neuron)
     sequence = logical(spikes.flatten(0, 1), shape).view(steps, batch, *shape)
     return sequence, (membrane,) if count is None else (membrane, count)

@@ -12,6 +12,8 @@ import numpy as np
 
 from .._check import ShapeError
 
+MOST_HALVINGS = 24
+
 Shape = tuple[int, ...]
 Attributes = Mapping[str, Any]
 Arrays = Mapping[str, np.ndarray]
@@ -48,7 +50,14 @@ def activation(attributes: Attributes, arrays: Arrays, shapes: Sequence[Shape]) 
 
 
 def neuron(attributes: Attributes, arrays: Arrays, shapes: Sequence[Shape]) -> Shape:
-    """As ``same``; only what a binary spike subtracts can leave the membrane late."""
+    """As ``same``; only what a binary spike subtracts can leave the membrane late, and changes need no leak."""
+    differential = attributes["code"] == "differential"
+    if differential and ((attributes["test"], attributes["reset"]) != (">=", "subtract") or "beta" in arrays):
+        raise _refuse("differential coding has the test >=, resets by subtraction and has no leak")
+    if differential and attributes["levels"] > MOST_HALVINGS:
+        raise _refuse(f"{attributes['levels']} levels, each half the one before, end below what float32 can hold")
+    if not differential and (attributes["line"] or attributes["maximum"] is not None):
+        raise _refuse("only a neuron with the differential code can be a line or have a maximum")
     if attributes["late"] and (attributes["code"], attributes["reset"]) != ("binary", "subtract"):
         raise _refuse(
             f"a late reset needs binary spikes that subtract, not {attributes['code']}, {attributes['reset']}"

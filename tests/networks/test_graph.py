@@ -26,7 +26,7 @@ def relu(name: str, *sources: str | Edge) -> Node:
 
 def test_attributes_take_the_defaults_of_the_table() -> None:
     node = make_node("n", "neuron", ["x"], arrays=ONES, **NEURON)
-    assert node.attributes == {**NEURON, "levels": 1, "late": 0}
+    assert node.attributes == {**NEURON, "levels": 1, "late": 0, "line": 0, "maximum": None}
     assert make_node("p", "max_pool", ["x"], **{**POOL, "kernel": [2, 2]}).attributes["kernel"] == (2, 2)
     assert make_node("a", "activation", ["x"], maximum=6).attributes["maximum"] == 6.0
 
