@@ -39,7 +39,7 @@ def corrected(spiking: Graph, analog: Graph, x: np.ndarray, timesteps: int, *, p
 
 
 def _one_pass(graph: Graph, analog: Graph, x: np.ndarray, timesteps: int, share: float) -> Graph:
-    wanted = _mean_activations(analog, x)
+    wanted = mean_activations(analog, x)
     engine = Engine(graph, max_steps=timesteps)
     found: dict[str, Node] = {}
 
@@ -73,7 +73,8 @@ def _missing(node: Node, spikes: Tensor, activation: Tensor, axis: int) -> tuple
     return (by_end - steps * rate).numpy(), rate.numpy()
 
 
-def _mean_activations(analog: Graph, x: np.ndarray) -> Mapping[str, Tensor]:
+def mean_activations(analog: Graph, x: np.ndarray) -> Mapping[str, Tensor]:
+    """The mean of every channel of each activation over samples x (n, *features) and places: (channels,)."""
     means: dict[str, Tensor] = {}
 
     def observe(name: str, values: Tensor) -> None:

@@ -12,8 +12,10 @@ from ..networks.outputs import outputs_over_time
 from .codes import parse_code
 from .correct import corrected
 from .readout import with_readout
+from .reconstruct import Reconstruction
 from .source import analog_output
 from .spiking import spiking
+from .step_bias import step_corrected
 from .thresholds import LocalThresholdBalancing, MeanSquare, Percentile, ThresholdMethod, Thresholds
 
 CHOOSE_SAMPLES = 512
@@ -21,15 +23,22 @@ CHOOSE_SAMPLES = 512
 
 @dataclass(frozen=True)
 class Recipe:
-    """How thresholds are chosen, and whether the biases are corrected after it."""
+    """How thresholds are chosen, and what is calibrated after it: biases, weights, and biases by step."""
 
     thresholds: ThresholdMethod
     bias_correction: bool = True
+    step_biases: bool = False
+    reconstruction: Reconstruction | None = None
 
     @property
     def name(self) -> str:
         """How the recipe is called in reports."""
-        return self.thresholds.name + (" + bias correction" if self.bias_correction else "")
+        after = [
+            *(["bias correction"] if self.bias_correction else []),
+            *([self.reconstruction.name] if self.reconstruction else []),
+            *(["biases by step"] if self.step_biases else []),
+        ]
+        return " + ".join([self.thresholds.name, *after])
 
     def convert(
         self, analog: Graph, x: np.ndarray, *, code: str, timesteps: int, thresholds: Thresholds | None = None
@@ -42,6 +51,9 @@ class Recipe:
         thresholds = thresholds or self.thresholds.thresholds(analog, x, spikes.grid(timesteps))
         graph = spiking(analog, thresholds, code)
         graph = corrected(graph, analog, x, timesteps) if self.bias_correction else graph
+        if self.reconstruction is not None:
+            graph = self.reconstruction.reconstructed(graph, analog, x, timesteps)
+        graph = step_corrected(graph, analog, x, timesteps) if self.step_biases else graph
         return graph if spikes.decodes else with_readout(graph, analog, x, timesteps)
 
 
@@ -93,6 +105,8 @@ METHODS: dict[str, Recipe | Auto] = {
     "percentile": Recipe(Percentile(99.9)),
     "mse": Recipe(MeanSquare()),
     "ltb": Recipe(LocalThresholdBalancing()),
+    "step-bias": Recipe(MeanSquare(), step_biases=True),
+    "reconstruct": Recipe(MeanSquare(), reconstruction=Reconstruction()),
 }
 
 

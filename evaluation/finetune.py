@@ -12,6 +12,7 @@ from torch import Tensor
 from .._check import RangeError, SpikeportError
 from ..conversion.methods import Auto, Recipe
 from ..conversion.module_import import state_sha256
+from ..conversion.reconstruct import Reconstruction
 from ..conversion.rewrite import arranged, simplified
 from ..conversion.source import Source, analog_output, check_source
 from ..conversion.spiking import require_convertible
@@ -32,7 +33,14 @@ __all__ = ["Finetuning", "finetune_network", "folder_source"]
 
 HELD_SHARE = 0.2  # of the data: chooses the epoch, calibrates and measures; trains no weight
 LEAST_HELD = 50
-RECIPES = Auto((Recipe(Trained(), False), Recipe(Trained(), True)))
+RECIPES = Auto(
+    (
+        Recipe(Trained(), False),
+        Recipe(Trained(), True),
+        Recipe(Trained(), True, step_biases=True),
+        Recipe(Trained(), True, reconstruction=Reconstruction()),
+    )
+)
 
 
 @dataclass(frozen=True)

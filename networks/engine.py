@@ -24,6 +24,7 @@ Scan = Callable[
 _SCANS: Mapping[str, Scan] = {
     "synaptic_filter": reference.filter_scan,
     "delay": reference.delay_scan,
+    "step_bias": reference.step_bias_scan,
     "output": reference.output_scan,
 }
 
@@ -174,6 +175,8 @@ class Engine:
             return (membrane, torch.zeros(membrane.shape, dtype=self.dtype)) if signed else (membrane,)
         if node.operator == "delay":
             return (torch.zeros(batch, node.attributes["steps"], *shape, dtype=self.dtype),)
+        if node.operator == "step_bias":
+            return (torch.zeros(batch, dtype=torch.int64),)
         if node.operator == "output":
             return torch.zeros(batch, *shape, dtype=self.dtype), torch.zeros(batch, dtype=self.dtype)
         return (torch.zeros(batch, *shape, dtype=self.dtype),)

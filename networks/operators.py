@@ -122,6 +122,7 @@ OPERATORS: Mapping[str, Operator] = {
         arrays={"ceiling": False},
     ),
     "synaptic_filter": Operator(shape_rules.same, arrays={"alpha": True}, memory=True),
+    "step_bias": Operator(shape_rules.step_bias, arrays={"values": True}, memory=True),
     "delay": Operator(shape_rules.same, fields={"steps": Field(int, low=1, high=4096)}, memory=True),
     "neuron": Operator(
         shape_rules.neuron,

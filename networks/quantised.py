@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["quantised"]
+__all__ = ["quantised", "straight_floor"]
 
 
 class _Floor(torch.autograd.Function):
@@ -22,6 +22,16 @@ class _Floor(torch.autograd.Function):
         return gradients[0]
 
 
+def straight_floor(x: Tensor) -> Tensor:
+    """The floor of x, with a gradient of 1.
+
+    >>> straight_floor(torch.tensor([-0.5, 1.5])).tolist()
+    [-1.0, 1.0]
+    """
+    floored: Tensor = _Floor.apply(x)  # type: ignore[no-untyped-call]
+    return floored
+
+
 def quantised(x: Tensor, ceiling: Tensor, levels: int) -> Tensor:
     """The quantisation-clip-floor-shift activation: a = c * clip(floor(L x / c + 1/2) / L, 0, 1).
 
@@ -33,5 +43,4 @@ def quantised(x: Tensor, ceiling: Tensor, levels: int) -> Tensor:
     >>> quantised(torch.tensor([-1.0, 0.2, 0.7, 9.0]), torch.tensor(1.0), 2).tolist()
     [0.0, 0.0, 0.5, 1.0]
     """
-    floored: Tensor = _Floor.apply(x * (levels / ceiling) + 0.5)  # type: ignore[no-untyped-call]
-    return ceiling * (floored / levels).clamp(0.0, 1.0)
+    return ceiling * (straight_floor(x * (levels / ceiling) + 0.5) / levels).clamp(0.0, 1.0)

@@ -165,6 +165,19 @@ def delay_scan(attributes: Attributes, tensors: Tensors, x: Tensor, state: State
     return joined[: x.shape[0]], (joined[x.shape[0] :].transpose(0, 1),)
 
 
+def step_bias_scan(attributes: Attributes, tensors: Tensors, x: Tensor, state: State) -> tuple[Tensor, State]:
+    """y[t] = x[t] + values[t], and x[t] alone after the last of the ``values`` (steps, channels).
+
+    The state (batch,) counts the steps that each sample has done.  What is lost once, while layers fill, is no matter
+    of late steps; what every step lacks belongs into the bias of the neuron.
+    Source: Wu et al. 2024 (arXiv 2403.18388), biases by time step.
+    """
+    (age,), values = state, tensors["values"]
+    rows = torch.cat([values, values.new_zeros(1, values.shape[1])])
+    bias = rows[(age + torch.arange(len(x), device=age.device)[:, None]).clamp(max=len(values))]
+    return x + bias.reshape(*bias.shape, *([1] * (x.ndim - 3))), (age + len(x),)
+
+
 def output_scan(attributes: Attributes, tensors: Tensors, x: Tensor, state: State) -> tuple[Tensor, State]:
     """The readout, added up over the steps: y[t] = t * sum_k k^r x[k] / sum_k k^r with the ramp r, k = 1 ... t.
 

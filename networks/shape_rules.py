@@ -65,6 +65,14 @@ def neuron(attributes: Attributes, arrays: Arrays, shapes: Sequence[Shape]) -> S
     return same(attributes, arrays, shapes)
 
 
+def step_bias(attributes: Attributes, arrays: Arrays, shapes: Sequence[Shape]) -> Shape:
+    """The shape of the only input; the values are (steps, channels)."""
+    values = arrays["values"].shape
+    if len(values) != 2 or not shapes[0] or values[0] < 1 or values[1] not in (1, shapes[0][0]):
+        raise _refuse(f"step biases of shape {values} do not fit the channels of the input {shapes[0]}")
+    return shapes[0]
+
+
 def batch_norm(attributes: Attributes, arrays: Arrays, shapes: Sequence[Shape]) -> Shape:
     """The shape of the only input; every array is (channels,)."""
     wrong = [name for name, array in arrays.items() if array.shape != shapes[0][:1] or not shapes[0]]
