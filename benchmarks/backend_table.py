@@ -21,6 +21,7 @@ import numpy as np
 from backend_networks import Network, digits_demo, lava_dl, trained
 
 from spikeport.data import Preprocessing
+from spikeport.evaluation.integer import input_range
 from spikeport.evaluation.run import backend_named
 from spikeport.hardware.backend import Recording, Session, compare, compiled, reference_recording
 from spikeport.hardware.lower import input_code, lower
@@ -63,9 +64,8 @@ def program_of(
     """The integer network of a folder; from its float network where it has none."""
     if (folder / INTEGER).is_file():
         return IntegerProgram.load(folder / INTEGER)
-    ends = [preprocessing.apply(np.full_like(images[:1], value)) for value in (0, 255)]
-    low, high = min(float(x.min()) for x in ends), max(float(x.max()) for x in ends)
-    return lower(graph, input_code(low, high, whole=bool((ends[1] == np.rint(ends[1])).all())), steps=max(steps, 32))
+    every = np.stack([preprocessing.apply(np.full_like(images[:1], value)) for value in range(256)])
+    return lower(graph, input_code(**input_range(every)), steps=max(steps, 32))
 
 
 def network_of(name: str, row: Row, keep: Path, data: Path, most: int) -> Network:

@@ -42,7 +42,7 @@ def program_of(held: Any, row: Row, data: Path) -> IntegerProgram:
     if held.integer is not None:
         return held.integer
     said = input_range(samples(row, "calibration", data, held, row.samples).x)
-    return lower(held.spiking, input_code(said["low"], said["high"], whole=said["whole"]), steps=row.timesteps)
+    return lower(held.spiking, input_code(**said), steps=row.timesteps)
 
 
 def measured(row: Row, folder: Path, data: Path, limit: int | None) -> dict[str, Any]:

@@ -20,11 +20,31 @@ __all__ = ["INTEGER", "code_of", "input_range", "integer_outputs", "integer_part
 INTEGER = "network.int8.safetensors"
 BITS = 8
 _RANGE = "input_range"
+_MANY = 4096  # different values; what has more is not counted in steps
+_OFF = 0.01  # of a step: a mean that was subtracted is seldom a whole number of steps
 
 
 def input_range(x: np.ndarray) -> dict[str, Any]:
-    """What lowering has to know of the calibration samples; kept in the network's information."""
-    return {"low": float(x.min()), "high": float(x.max()), "whole": bool((x == np.rint(x)).all())}
+    """What lowering has to know of the calibration samples; kept in the network's information.
+
+    step: all values are whole multiples of it (pixels, events, what was eight bits before), or None.
+    """
+    return {"low": float(x.min()), "high": float(x.max()), "step": _common_step(x)}
+
+
+def _common_step(x: np.ndarray) -> float | None:
+    """The number of which all values are whole multiples, to a hundredth of it; None where there is none."""
+    values = np.unique(x.astype(np.float64))
+    gaps = np.diff(values)
+    gaps = gaps[gaps > 4 * np.finfo(np.float32).eps * np.abs(values).max()]
+    if not len(gaps) or len(values) > _MANY:
+        return None
+    spread = values[-1] - values[0]
+    step = float(spread / round(spread / gaps.min()))
+    for whole in (step, step / 2):  # bytes mapped to -1 to 1 are odd multiples of 1 / 255
+        if np.abs(values / whole - np.rint(values / whole)).max() <= _OFF:
+            return whole
+    return None
 
 
 def code_of(graph: Graph) -> InputCode:
@@ -33,8 +53,9 @@ def code_of(graph: Graph) -> InputCode:
     if said is None:
         raise SpikeportError("this network does not say what inputs it was calibrated on; convert or train it again")
     try:
-        return input_code(float(said["low"]), float(said["high"]), whole=bool(said["whole"]))
-    except (KeyError, TypeError, ValueError) as error:
+        step = said.get("step")
+        return input_code(float(said["low"]), float(said["high"]), step=None if step is None else float(step))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CorruptFileError(f"the calibration statistics of this network make no sense ({error})") from None
 
 

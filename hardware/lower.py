@@ -15,34 +15,41 @@ from .._check import RangeError, SpikeportError
 from ..networks.graph import Graph, Node, make_node
 from .normal import SYNAPSES, Normal, normalised
 from .program import DECAY_BITS, STATE_LIMIT, InputCode, IntegerProgram, information
-from .quantise import LARGEST, best_scales, power_of_two_steps, rounded
+from .quantise import best_scales, power_of_two_steps, rounded
 from .ranges import Interval, state_interval, value_intervals
 from .units import Group, groups, incoming, per_channel
 
 __all__ = ["MOST_FRACTION_BITS", "input_code", "lower"]
 
 MOST_FRACTION_BITS = 6
-_INPUT_BITS = 8
+_LEVELS, _MOST_LEVELS = (1 << 8) - 1, (1 << 12) - 1  # of the input: as a rule, and where it comes in steps
 _OUTPUT_LIMIT = 1 << 52
-_ROOM = 1.03  # between the range of the real network and 24 bits: rounded weights reach a little further
+_ROOM = (1.03, 1.12, 1.4)  # between the real network's range and 24 bits, tried in turn: rounded weights reach further
 
 
-def input_code(low: float, high: float, *, whole: bool = False) -> InputCode:
-    """Eight bits for inputs between ``low`` and ``high``: 0 to 255 where none is below 0, else -127 to 127.
+def input_code(low: float, high: float, *, step: float | None = None) -> InputCode:
+    """Whole numbers for inputs between ``low`` and ``high``: 256 of them, from 0 on where no input is below 0.
 
-    whole: all inputs are whole numbers (events, spikes); those of at most eight bits keep their value.
-    Raises RangeError for a range that is not finite or empty.
+    step: all inputs are whole multiples of it (events, pixels, what was eight bits before); up to 4096 of these keep
+    their value, so that nothing is lost.
+    Raises RangeError for a range that is not finite or empty, or a step that is not above 0.
 
-    >>> input_code(0.0, 1.0).scale == 1 / 255, input_code(-1.0, 0.5).low
-    (True, -127)
+    >>> input_code(0.0, 1.0).scale == 1 / 255, input_code(-2.0, 0.55).low, input_code(0.0, 3.0, step=0.5).high
+    (True, -200, 7)
     """
     if not (np.isfinite([low, high]).all() and low <= high):
         raise RangeError(f"the input lies between {low} and {high}; a finite range was wanted")
-    bottom, top = (0, (1 << _INPUT_BITS) - 1) if low >= 0 else (-LARGEST, LARGEST)
-    largest = max(abs(low), abs(high))
-    if largest == 0 or (whole and largest <= top):
-        return InputCode(1.0, bottom, top)
-    return InputCode(largest / top, bottom, top)
+    if step is not None and not 0 < step < float("inf"):
+        raise RangeError(f"the input's step is {step}; a number above 0 was wanted")
+    low, high = min(low, 0.0), max(high, 0.0)
+    scale = (high - low) / _LEVELS
+    if step is not None and high - low <= _MOST_LEVELS * step:
+        scale = step
+    if scale == 0:
+        return InputCode(1.0, 0, 1)
+    bottom, top = round(low / scale), round(high / scale)
+    room = (1 << (top - bottom).bit_length()) - 1  # later inputs may go further than those at hand
+    return InputCode(scale, bottom, max(bottom + room, 1))
 
 
 def lower(graph: Graph, code: InputCode, *, steps: int = 64) -> IntegerProgram:
@@ -53,13 +60,20 @@ def lower(graph: Graph, code: InputCode, *, steps: int = 64) -> IntegerProgram:
     """
     if not 1 <= steps <= 4096:
         raise RangeError(f"steps is {steps}; choose 1 to 4096")
-    work = _Lowering(normalised(graph), code, steps)
+    normal = normalised(graph)
+    for room in _ROOM:
+        program, beyond = _proven(_program(_Lowering(normal, code, steps, room), graph.information))
+        if not beyond:
+            return program
+    raise SpikeportError(f"states leave 24 bits within {steps} steps: {beyond}; ask for fewer steps")
+
+
+def _program(work: "_Lowering", facts: Mapping[str, Any]) -> IntegerProgram:
     for group in groups(work.normal):
         work.choose(group)
     nodes = [work.lowered(node) for node in work.normal.graph.nodes]
-    said = information(code, work.output_scale(), steps, **work.notes())
-    program = IntegerProgram.of(Graph.of(nodes, {**graph.information, "integer": said}))
-    return _proven(program)
+    said = information(work.code, work.output_scale(), work.steps, **work.notes())
+    return IntegerProgram.of(Graph.of(nodes, {**facts, "integer": said}))
 
 
 @dataclass
@@ -67,6 +81,7 @@ class _Lowering:
     normal: Normal
     code: InputCode
     steps: int
+    room: float
     units: dict[str, np.ndarray] = field(default_factory=dict)  # in full shape
     weights: dict[str, np.ndarray] = field(default_factory=dict)
     coarser: dict[str, int] = field(default_factory=dict)
@@ -102,7 +117,7 @@ class _Lowering:
         spread = rows[first] if group.channels else rows[first].reshape(1, -1)
         scale, bound = best_scales(spread), self.bound(group)
         scale = np.where(scale > 0, scale, np.maximum(bound, np.finfo(np.float32).tiny) / (1 << 16))
-        finest = bound * (_ROOM / STATE_LIMIT)
+        finest = bound * (self.room / STATE_LIMIT)
         bits = np.floor(np.log2(scale / np.maximum(finest, np.finfo(float).tiny)))
         bits = int(np.clip(np.quantile(bits, 0.1, method="lower"), 0, MOST_FRACTION_BITS))
         unit = np.maximum(scale / 2**bits, finest)
@@ -223,8 +238,8 @@ def _shaped(rows: np.ndarray, node: Node, shape: tuple[int, ...]) -> np.ndarray:
     return rows[:, 0] if rows.shape[1] == 1 else rows.reshape(shape)
 
 
-def _proven(program: IntegerProgram) -> IntegerProgram:
-    """Check the ranges of the whole numbers themselves, and write them down."""
+def _proven(program: IntegerProgram) -> tuple[IntegerProgram, dict[str, float]]:
+    """Check the ranges of the whole numbers themselves, and write them down; also the states that leave 24 bits."""
     code, graph = program.input, program.graph
     ranges = value_intervals(graph, code.low, code.high, program.steps)
     states = {}
@@ -236,10 +251,8 @@ def _proven(program: IntegerProgram) -> IntegerProgram:
         elif node.operator == "synaptic_filter":
             states[node.name] = float(ranges[node.name].largest.max(initial=0))
     beyond = {name: value for name, value in states.items() if value > STATE_LIMIT}
-    if beyond:
-        raise SpikeportError(f"states leave 24 bits within {program.steps} steps: {beyond}; ask for fewer steps")
     last = float(ranges[graph.output.sources[0]].largest.max(initial=0))
     if last * program.steps ** (1 + graph.output.attributes["ramp"]) > _OUTPUT_LIMIT:
         raise SpikeportError(f"the output leaves 53 bits within {program.steps} steps; ask for fewer steps")
     said = {**graph.information["integer"], "largest_state": states, "largest_output": last}
-    return replace(program, graph=Graph.of(graph.nodes, {**graph.information, "integer": said}))
+    return replace(program, graph=Graph.of(graph.nodes, {**graph.information, "integer": said})), beyond

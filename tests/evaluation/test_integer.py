@@ -28,7 +28,25 @@ def test_statistics_come_from_the_fitting_samples(digits):
     said = digits.converted.spiking.information["input_range"]
     whole = input_range(digits.calibration.x)
     assert whole["low"] <= said["low"] <= said["high"] <= whole["high"]
-    assert code_of(digits.converted.spiking).high in (127, 255)
+    code = code_of(digits.converted.spiking)
+    np.testing.assert_allclose(code(digits.calibration.x) * code.scale, digits.calibration.x, atol=1e-6)  # 17 greys
+
+
+@pytest.mark.parametrize(
+    ("x", "step"),
+    [
+        (np.arange(256) / 255, 1 / 255),
+        (np.arange(256) / 127.5 - 1, 1 / 255),
+        ((np.arange(40, 256) - 83) * 0.5847029 + 0.0003, 0.5847029),
+        (np.array([0.0, 3.0, 9.0]), 3.0),
+        (np.random.default_rng(0).random(300), None),
+        (np.linspace(0, 1, 10_000), None),
+        (np.zeros(4), None),
+    ],
+)
+def test_values_that_come_in_steps_are_found(x, step):
+    found = input_range(x.astype(np.float32))["step"]
+    assert found == (None if step is None else pytest.approx(step, rel=1e-5))
 
 
 def test_a_network_without_integer_form_is_no_error(digits):

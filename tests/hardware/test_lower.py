@@ -160,18 +160,40 @@ def test_the_best_scale_is_the_best():
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "whole", "wanted"),
-    [(0, 255, True, (1.0, 0)), (0, 510, False, (2.0, 0)), (-127, 3, True, (1.0, -127)), (0, 0, False, (1.0, 0))],
+    ("low", "high", "step", "wanted"),
+    [
+        (0, 255, 1.0, (1.0, 0, 255)),
+        (0, 510, None, (2.0, 0, 255)),
+        (-127, 3, 1.0, (1.0, -127, 128)),
+        (0, 1, 1.0, (1.0, 0, 1)),
+        (-1, 1, 1 / 255, (1 / 255, -255, 256)),
+        (0, 1, 1e-5, (1 / 255, 0, 255)),
+        (0, 0, None, (1.0, 0, 1)),
+        (-51, 0, None, (0.2, -255, 1)),
+    ],
 )
-def test_input_codes(low, high, whole, wanted):
-    code = input_code(low, high, whole=whole)
-    assert (code.scale, code.low) == wanted
+def test_input_codes(low, high, step, wanted):
+    code = input_code(low, high, step=step)
+    assert (code.scale, code.low, code.high) == wanted
+
+
+def test_the_input_code_loses_at_most_half_a_step():
+    x = np.random.default_rng(0).uniform(-3, 7, 1000)
+    code = input_code(x.min(), x.max())
+    assert np.abs(code(x) * code.scale - x).max() <= code.scale / 2 + 1e-9
+    assert code.high - code.low == 255
 
 
 @pytest.mark.parametrize("bad", [(0, float("nan")), (float("-inf"), 1), (2, 1)])
 def test_senseless_ranges_are_refused(bad):
     with pytest.raises(RangeError, match="range"):
         input_code(*bad)
+
+
+@pytest.mark.parametrize("step", [0.0, -1.0, float("nan")])
+def test_senseless_steps_of_the_input_are_refused(step):
+    with pytest.raises(RangeError, match="step"):
+        input_code(0, 1, step=step)
 
 
 @pytest.mark.parametrize("steps", [0, 5000])
