@@ -33,7 +33,10 @@ def convert(
         str, typer.Option("--calibration", metavar="DATA", help=options.DATA_HELP, show_default=False)
     ],
     method: Annotated[
-        str, typer.Option("--method", metavar="auto|percentile|mse|ltb|step-bias|reconstruct", help="How thresholds are chosen.")
+        str,
+        typer.Option(
+            "--method", metavar="auto|percentile|mse|ltb|step-bias|reconstruct", help="How thresholds are chosen."
+        ),
     ] = "auto",
     spikes: Spikes = "binary",
     timesteps: Annotated[int, typer.Option("--timesteps", min=1, max=4096, help="The longest window.")] = 32,
