@@ -17,7 +17,7 @@ from ..networks.unrolled import UnrolledGraph
 
 __all__ = ["Reconstruction"]
 
-SAMPLES, BATCH = 1024, 32
+BATCH = 32
 MAX_STEPS = 16  # the whole window is kept for the gradient
 
 
@@ -28,12 +28,13 @@ class Reconstruction:
     L = sum over layers of sum_t t |theta / t * sum_{k <= t} s[k] - a|^2 / |a|^2 (t weighs late steps more), and of the
     output likewise.  No gradient leaves a layer for the one before it, so each has its own problem; the spikes that it
     reads are those of layers that learn too.  No labels are used.
-    epochs: passes over at most 1,024 samples.  rate: of a step, in root mean squares of the weights that it moves.
+    epochs: passes over at most ``samples`` samples.  rate: of a step, in root mean squares of the weights it moves.
     through: let gradients pass from layer to layer as well (backpropagation through the network).
     Source: Li et al. 2021 (arXiv 2106.06984), "advanced pipeline", whose activation has no time; here it has.
     """
 
     epochs: int = 4
+    samples: int = 1024
     rate: float = 5e-3
     through: bool = False
 
@@ -48,7 +49,7 @@ class Reconstruction:
         Windows of more than 16 steps are reconstructed for their first 16.
         Raises UnsupportedError for neurons other than plain integrate-and-fire.
         """
-        steps, x = min(timesteps, MAX_STEPS), x[:SAMPLES]
+        steps, x = min(timesteps, MAX_STEPS), x[: self.samples]
         network = UnrolledGraph(spiking, local=not self.through)
         wanted = _activations(analog, x)
         groups = [

@@ -29,7 +29,7 @@ from ..training.step import Samples, Task
 from .convert import CHECK_SAMPLES, Converted, Progress, convert_network, require_labels
 from .folder import read_folder
 
-__all__ = ["Finetuning", "finetune_network", "folder_source"]
+__all__ = ["Finetuning", "analog_source", "finetune_network", "folder_source", "held_out", "train_analog"]
 
 HELD_SHARE = 0.2  # of the data: chooses the epoch, calibrates and measures; trains no weight
 LEAST_HELD = 50
@@ -74,28 +74,19 @@ def finetune_network(
     one.  timesteps: T, None for as many as levels, where an even input gives the same in both.
     Raises SpikeportError without labels, RangeError for too few samples, and what conversion and training raise.
     """
-    if data.y is None:
-        raise SpikeportError(f"{data.name} has no labels, and training needs them; name them: file.npz:xname,yname.")
     require_levels(how.levels)
-    train_rows, held = _parts(data, how.training.seed)
+    train_rows, held = held_out(data, how.training.seed)
     graph = arranged(source.graph)
     require_convertible(simplified(graph))
     error = check_source(source, data.x[train_rows[:CHECK_SAMPLES]])
+    assert data.y is not None  # noqa: S101 - for the type checker: held_out asked for labels
     require_labels("the labels", data.y, graph.shapes[graph.output.name][0])
     ceilings = MeanSquare(how.levels).thresholds(graph, data.x[train_rows], how.levels)
-    network = TrainableGraph(with_quantised_activations(graph, ceilings, how.levels))
+    graph = with_quantised_activations(graph, ceilings, how.levels)
     split = split_calibration(len(held.x), how.training.seed, hashes=held.hashes)
     validation = held.take(np.sort(np.concatenate([split.fit, split.choose])))
-    task = Task(
-        network,
-        _samples(data.take(train_rows)),
-        _samples(validation),
-        Direct(1),
-        RateCrossEntropy(label_smoothing=how.label_smoothing),
-        augment=how.augment,
-    )
-    result = train(task, how.training, how.optimizer, progress=progress)
-    trained = _source(source, network)
+    graph, result = train_analog(graph, data.take(train_rows), validation, how, progress)
+    trained = analog_source(graph, source.name, source.notes)
     converted = convert_network(
         trained,
         held,
@@ -125,9 +116,33 @@ def folder_source(path: str | Path) -> tuple[Source, Preprocessing, tuple[tuple[
     return source, held.preprocessing, held.shapes
 
 
-def _parts(data: Dataset, seed: int) -> tuple[np.ndarray, Dataset]:
-    """Rows to train on, and the held-out samples, none of which is a copy of one that trains."""
-    assert data.y is not None  # noqa: S101 - for the type checker: just required
+def train_analog(
+    graph: Graph, data: Dataset, validation: Dataset, how: Finetuning, progress: Progress | None = None
+) -> tuple[Graph, dict[str, Any]]:
+    """Train an analog Graph as it is, from the weights that it has; returns it with those of the best epoch.
+
+    data, validation: labelled; ``how.levels`` is not looked at.  The history is that of ``train``.
+    """
+    network = TrainableGraph(graph)
+    task = Task(
+        network,
+        _samples(data),
+        _samples(validation),
+        Direct(1),
+        RateCrossEntropy(label_smoothing=how.label_smoothing),
+        augment=how.augment,
+    )
+    result = train(task, how.training, how.optimizer, progress=progress)
+    return network.cpu().eval().to_graph(), result
+
+
+def held_out(data: Dataset, seed: int) -> tuple[np.ndarray, Dataset]:
+    """Rows to train on, and the held-out samples, none of which is a copy of one that trains.
+
+    Raises SpikeportError without labels, RangeError for too few samples.
+    """
+    if data.y is None:
+        raise SpikeportError(f"{data.name} has no labels, and training needs them; name them: file.npz:xname,yname.")
     rows, out = split_validation(data.y, HELD_SHARE, seed)
     out = out[~np.isin(data.hashes[out], data.hashes[rows])]
     if len(out) < LEAST_HELD:
@@ -142,13 +157,11 @@ def _samples(data: Dataset) -> Samples:
     return Samples(torch.from_numpy(data.x), torch.as_tensor(data.y))
 
 
-def _source(source: Source, network: TrainableGraph) -> Source:
-    """The trained network as a front end would hand it over."""
-    graph = network.cpu().eval().to_graph()
-    sha256 = state_sha256(network)
-    said = {**graph.information, "source": {"name": source.name, "kind": "finetuned", "sha256": sha256}}
-    graph = Graph.of(graph.nodes, said)
-    return Source(source.name, graph, lambda x: analog_output(graph, x), sha256, source.notes)
+def analog_source(graph: Graph, name: str, notes: tuple[str, ...] = ()) -> Source:
+    """A trained analog network as a front end would hand it over."""
+    sha256 = state_sha256(TrainableGraph(graph))
+    graph = Graph.of(graph.nodes, {**graph.information, "source": {"name": name, "kind": "trained", "sha256": sha256}})
+    return Source(name, graph, lambda x: analog_output(graph, x), sha256, notes)
 
 
 def _training(result: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,164 @@
+"""Train a VGG-like and a ResNet-18-like network in levels on images, and write the table of what their spikes say.
+
+python benchmarks/prepare_data.py --out DATA cifar10
+python benchmarks/qcfs_table.py --data DATA [--networks NAME ...] [--width 16] [--samples N] [--test N] [--keep DIR]
+
+For each network: a ReLU network is trained, then fine-tuned with activations in L levels (QCFS); the result becomes
+spikes of each code, calibrated for 4 and for 8 steps on training images that trained nothing (the method is chosen on a
+part of them that fitted nothing either), and runs on test images.  Differences to the network in levels are paired.
+benchmarks/results/qcfs-NAME.json keeps all numbers, the device among them; the table is printed.
+"""
+
+import argparse
+import json
+import platform
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from qcfs_networks import NETWORKS
+
+from spikeport.conversion.methods import Auto, Recipe
+from spikeport.conversion.module_import import import_module
+from spikeport.conversion.reconstruct import Reconstruction
+from spikeport.conversion.rewrite import arranged
+from spikeport.conversion.source import Source, analog_output
+from spikeport.conversion.thresholds import MeanSquare, Trained
+from spikeport.data import Dataset, Preprocessing, load_data
+from spikeport.evaluation.convert import convert_network
+from spikeport.evaluation.evaluate import evaluate_network
+from spikeport.evaluation.finetune import Finetuning, analog_source, held_out, train_analog
+from spikeport.evaluation.folder import write_folder
+from spikeport.evaluation.train import parse_augmentation
+from spikeport.inference import paired_difference_interval
+from spikeport.report import render_report
+from spikeport.training.qcfs import with_quantised_activations
+from spikeport.training.settings import OptimizerSettings, TrainingSettings
+
+RESULTS = Path(__file__).resolve().parent / "results"
+PIXELS = Preprocessing(1 / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "NHWC")
+LEVELS = 4
+CODES = ("binary", "signed", f"burst:{LEVELS}")
+WANTED = {4: 0.5, 2: 2.0}  # points below the network in levels, at most
+SHOWN = (1, 2, 4, 8)
+METHODS = Auto(
+    (
+        Recipe(Trained(), False),
+        Recipe(Trained(), True),
+        Recipe(Trained(), True, step_biases=True),
+        Recipe(Trained(), True, reconstruction=Reconstruction()),
+        Recipe(Trained(), True, reconstruction=Reconstruction(epochs=6, samples=4096, through=True)),
+    )
+)
+
+
+def train_both(name: str, data: Dataset, options: argparse.Namespace) -> tuple[Source, Source, Dataset, dict[str, Any]]:
+    """The ReLU network, the one in levels, the held-out samples, and how the training went."""
+    torch.manual_seed(options.seed)
+    source = import_module(NETWORKS[name](options.width), data.features, name=name)
+    rows, held = held_out(data, options.seed)
+    fit, validation = data.take(rows), held.take(np.arange(0, len(held.x), 2))
+    training = TrainingSettings(epochs=options.epochs, batch_size=64, seed=options.seed, tensorboard=False)
+    how = Finetuning(
+        LEVELS, training, OptimizerSettings(learning_rate=3e-3), augment=parse_augmentation(("flip", "shift 4"))
+    )
+    begin = time.process_time()
+    relu, first = train_analog(arranged(source.graph), fit, validation, how)
+    ceilings = MeanSquare(LEVELS).thresholds(relu, fit.x, LEVELS)
+    again = replace(
+        how,
+        training=replace(training, epochs=options.finetune_epochs),
+        optimizer=OptimizerSettings(learning_rate=1e-3),
+    )
+    levels, second = train_analog(with_quantised_activations(relu, ceilings, LEVELS), fit, validation, again)
+    about = {
+        "n_train": len(rows),
+        "epochs": [options.epochs, options.finetune_epochs],
+        "validation_accuracy": [first["best"]["accuracy"], second["best"]["accuracy"]],
+        "cpu_seconds": round(time.process_time() - begin, 1),
+        "device": f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads",
+    }
+    calibration = held.take(np.arange(1, len(held.x), 2))  # the other half chose the epoch
+    return analog_source(relu, name), analog_source(levels, f"{name}_qcfs{LEVELS}"), calibration, about
+
+
+def measure(levels: Source, calibration: Dataset, test: Dataset, code: str, keep: Path | None) -> dict[str, Any]:
+    """Accuracies at 1, 2 and 4 steps of the conversion for 4 steps, at 8 of that for 8, against the one in levels."""
+    found: dict[str, Any] = {"code": code, "steps": {}}
+    for timesteps in (4, 8):
+        made = convert_network(levels, calibration, method=METHODS, code=code, timesteps=timesteps)
+        got = evaluate_network(made.spiking, made.analog, made.exit, test, timing=False)
+        for step in SHOWN:
+            if step <= timesteps and str(step) not in found["steps"]:
+                found["steps"][str(step)] = {
+                    "accuracy": got["accuracy_by_step"][step - 1],
+                    "difference": got["ann_difference_by_step"][str(step)],
+                    "operations": got["synaptic_operations_by_step"][step - 1],
+                    "method": made.report["method"],
+                    "calibrated_for": timesteps,
+                }
+        found[f"candidates_{timesteps}"] = made.report["candidates"]
+        found["early_exit"] = {k: v for k, v in got["early_exit"].items() if isinstance(v, int | float | str | list)}
+        found["quantised_accuracy"] = got["ann_accuracy"]
+        if keep is not None:
+            write_folder(keep / f"{levels.name}_{code.replace(':', '')}_{timesteps}", made, render_report)
+    return found
+
+
+def line(name: str, result: dict[str, Any], row: dict[str, Any]) -> str:
+    """One line of the table."""
+    cells = [name, row["code"], f"{result['n']:,}", f"{100 * result['relu_accuracy']:.2f}"]
+    cells.append(f"{100 * row['quantised_accuracy']:.2f}")
+    for step in SHOWN:
+        held = row["steps"][str(step)]
+        value, low, high = (100 * number for number in held["difference"])
+        missed = " **missed**" if step in WANTED and value < -WANTED[step] else ""
+        cells.append(f"{100 * held['accuracy']:.2f} ({value:+.2f}, {low:+.2f} to {high:+.2f}){missed}")
+    early = row["early_exit"]
+    cells.append(f"{early['mean_steps']:.2f} steps, {100 * early['accuracy']:.2f}, {early['speedup_steps']:.2f}×")
+    return f"| {' | '.join(cells)} |"
+
+
+def main() -> None:
+    """Train and measure what is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="the folder that prepare_data.py wrote")
+    parser.add_argument("--networks", nargs="*", choices=list(NETWORKS), default=list(NETWORKS))
+    parser.add_argument("--codes", nargs="*", default=list(CODES))
+    parser.add_argument("--width", type=int, default=16)
+    parser.add_argument("--epochs", type=int, default=8, help="of the ReLU network")
+    parser.add_argument("--finetune-epochs", type=int, default=4, help="of the network in levels")
+    parser.add_argument("--samples", type=int, default=50000, help="training images, a fifth of which is held out")
+    parser.add_argument("--test", type=int, default=10000, help="test images")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--keep", type=Path, help="write the converted networks into this folder")
+    options = parser.parse_args()
+    data = load_data(
+        str(options.data / "cifar10_train.npz"), PIXELS, part="calibration", limit=options.samples, features=(3, 32, 32)
+    )
+    test = load_data(
+        str(options.data / "cifar10_test.npz"), PIXELS, part="evaluation", limit=options.test, features=(3, 32, 32)
+    )
+    RESULTS.mkdir(exist_ok=True)
+    if options.keep:
+        options.keep.mkdir(parents=True, exist_ok=True)
+    print("| network | spikes | n | ReLU, % | levels, % | T = 1 | T = 2 | T = 4 | T = 8 | early exit of 8 |")
+    print("|---|---|---|---|---|---|---|---|---|---|", flush=True)
+    for name in options.networks:
+        relu, levels, calibration, about = train_both(name, data, options)
+        labels = [analog_output(source.graph, test.x).argmax(1) for source in (relu, levels)]
+        accuracies = [float((each == test.y).mean()) for each in labels]
+        cost = paired_difference_interval(*(torch.from_numpy(each) for each in (*labels[::-1], test.y)))
+        result = {"n": len(test.x), "levels": LEVELS, "seed": options.seed, "width": options.width, **about}
+        result |= {"relu_accuracy": accuracies[0], "levels_difference": [cost.value, cost.low, cost.high], "rows": []}
+        for code in options.codes:
+            result["rows"].append(measure(levels, calibration, test, code, options.keep))
+            print(line(name, result, result["rows"][-1]), flush=True)
+        (RESULTS / f"qcfs-{name}.json").write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
