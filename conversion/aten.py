@@ -12,19 +12,11 @@ from ..networks.graph import Node, make_node
 from .source import unchanged
 
 REMEDIES = {
-    "gelu": "GELU: retrain with ReLU",
-    "silu": "SiLU: retrain with ReLU",
     "leaky_relu": "LeakyReLU: retrain with ReLU",
-    "hardswish": "hard-swish: retrain with ReLU or ReLU6",
-    "hardsigmoid": "hard-sigmoid: leave out the squeeze-excite block, or retrain without it",
-    "sigmoid": "sigmoid: retrain with ReLU; remove it if it is the head",
-    "tanh": "tanh: retrain with ReLU",
     "elu": "ELU: retrain with ReLU",
-    "layer_norm": "LayerNorm: retrain with BatchNorm",
     "group_norm": "GroupNorm: retrain with BatchNorm",
     "native_dropout": "dropout that eval mode does not turn off: give it training=self.training",
     "_native_batch_norm_legit": "batch norm without trained statistics: train it with track_running_stats=True",
-    "scaled_dot_product_attention": "attention: not convertible to rate-coded spikes",
 }
 SLICE_END = 1 << 62
 
@@ -33,11 +25,13 @@ class Importer:
     """Collects Graph nodes, constants, notes and problems while the exported graph is walked."""
 
     def __init__(self, constants: dict[str, Tensor]) -> None:
-        self.constants = constants
+        self.constants: dict[str, Any] = dict(constants)
         self.nodes: list[Node] = []
         self.notes: list[str] = []
         self.problems: list[str] = []
         self.finish: Callable[[np.ndarray], np.ndarray] = unchanged
+        self.parts: dict[str, Callable[[Any, int], None]] = {}  # how to take one of several results
+        self.batch_axis: dict[str, int] = {}  # of values whose batch is not in front
         self._value: dict[str, str] = {}
         self._names: set[str] = {"output"}
 
@@ -57,9 +51,10 @@ class Importer:
         self._value[fx_node.name] = self.add(node)
         return node.name
 
-    def alias(self, fx_node: Any, name: str) -> None:
-        """``fx_node`` changes nothing: its value is that of the node ``name``."""
+    def alias(self, fx_node: Any, name: str, batch_axis: int = 0) -> None:
+        """``fx_node`` changes nothing: its value is that of the node ``name``, with the batch at another axis."""
         self._value[fx_node.name] = name
+        self.batch_axis[fx_node.name] = batch_axis
 
     def name_of(self, fx_node: Any) -> str:
         """The module's path for a leaf module, else path and operator; unique."""
@@ -72,9 +67,38 @@ class Importer:
 
     def value(self, fx_node: Any) -> str:
         """The node that stands for the value of ``fx_node``."""
+        if self.batch_axis.get(fx_node.name, 0):
+            raise UnsupportedError(
+                "the batch axis was moved before it: keep it in front (nn.MultiheadAttention: batch_first=True)"
+            )
+        return self.moved_value(fx_node)
+
+    def moved_value(self, fx_node: Any) -> str:
+        """As ``value``, wherever the batch axis is (see ``batch_axis``)."""
         if fx_node.name in self.constants:
             raise UnsupportedError("a constant stands where a value that depends on the input was expected")
         return self._value[fx_node.name]
+
+    def learned(self, fx_node: Any, like: str) -> str:
+        """A node for a constant that stands beside values: the same for every sample of the node ``like``."""
+        array = self.weight(fx_node)
+        if not (array == array[:1]).all():
+            raise UnsupportedError("a constant that differs between samples")
+        return self.add(make_node(self.name_of(fx_node), "constant", [like], arrays={"value": array[0]}))
+
+    def take(self, fx_node: Any, x: Any, dim: int, start: int, length: int, *, drop: bool = False) -> None:
+        """Let ``fx_node`` stand for ``length`` places of an axis of x; one place may drop the axis."""
+        shape, batch = list(x.meta["val"].shape), self.batch_axis.get(x.name, 0)
+        dim %= len(shape)
+        if dim == batch:
+            raise UnsupportedError("single samples are taken out of the batch: samples must stay apart")
+        name, axis = self.moved_value(x), dim - (dim > batch)
+        if length < shape[dim]:
+            name = self.emit(fx_node, "slice", [name], axis=axis, start=start, stop=start + length)
+        if drop:
+            features = [size for place, size in enumerate(shape) if place not in (batch, dim)]
+            name = self.emit(fx_node, "reshape", [name], shape=tuple(features))
+        self.alias(fx_node, name, batch - (drop and dim < batch))
 
     def constant(self, argument: Any) -> np.ndarray | None:
         """The array of a constant argument (a weight, a number), or None if it depends on the input."""
@@ -99,9 +123,11 @@ class Importer:
             return False
         arguments = torch.fx.node.map_arg((fx_node.args, fx_node.kwargs), lambda node: self.constants[node.name])
         result = fx_node.target(*arguments[0], **arguments[1])
-        if isinstance(result, Tensor) and isinstance(fx_node, FxNode):
-            self.constants[fx_node.name] = result.detach()
-        return isinstance(result, Tensor)
+        several = isinstance(result, list | tuple) and all(isinstance(part, Tensor) for part in result)
+        if isinstance(fx_node, FxNode) and (several or isinstance(result, Tensor)):
+            self.constants[fx_node.name] = result if several else result.detach()
+            return True
+        return False
 
     def arguments(self, fx_node: Any) -> list[Any]:
         """Positional arguments with the operator's defaults filled in."""
@@ -199,4 +225,4 @@ def handles(*targets: str) -> Callable[[Callable[..., None]], Callable[..., None
     return register
 
 
-from . import aten_arithmetic, aten_layers  # noqa: E402, F401 - they fill HANDLERS
+from . import aten_arithmetic, aten_layers, aten_values  # noqa: E402, F401 - they fill HANDLERS

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from .._check import UnsupportedError
-from .aten import HANDLERS, SLICE_END, Importer, handles
+from .aten import SLICE_END, Importer, handles
 
 
 @handles("add")
@@ -17,7 +17,7 @@ def add(importer: Importer, fx_node: Any, first: Any, second: Any, alpha: Any = 
     constants = [importer.constant(first), importer.constant(second)]
     if all(held is None for held in constants):
         shapes = {tuple(x.meta["val"].shape) for x in (first, second)}
-        if len(shapes) != 1:
+        if len({len(shape) for shape in shapes}) != 1:
             raise UnsupportedError(f"a sum that broadcasts {sorted(shapes)}: make the shapes equal")
         importer.emit(fx_node, "add", [importer.value(first), importer.value(second)])
         return
@@ -80,18 +80,27 @@ def concat(importer: Importer, fx_node: Any, values: Any, dim: int = 0) -> None:
     axis = dim % len(fx_node.meta["val"].shape)
     if axis == 0:
         raise UnsupportedError("a concat along the batch: samples must stay apart")
-    importer.emit(fx_node, "concat", [importer.value(value) for value in values], axis=axis - 1)
+    depends = [importer.value(value) for value in values if value.name not in importer.constants]
+    names = [
+        importer.learned(value, depends[0]) if value.name in importer.constants else importer.value(value)
+        for value in values
+    ]
+    importer.emit(fx_node, "concat", names, axis=axis - 1)
 
 
 @handles("mean", "sum")
 def reduce(importer: Importer, fx_node: Any, x: Any, dims: Any = None, keepdim: bool = False, *rest: Any) -> None:
-    """Mean or sum over all spatial axes is global pooling."""
+    """Mean or sum over all spatial axes is global pooling; so is one over the tokens of a sequence."""
     rank = len(x.meta["val"].shape)
     axes = sorted(dim % rank for dim in (dims or []))
+    source = importer.value(x)
+    if rank == 3 and axes == [1] and not keepdim:
+        source = importer.emit(fx_node, "transpose", [source], permutation=(1, 0))
+        axes = [2]
     if axes != list(range(2, rank)) or rank < 3:
         raise UnsupportedError(f"a reduction over axes {dims}: only over all spatial axes")
     function = "mean" if "mean" in str(fx_node.target) else "sum"
-    pooled = importer.emit(fx_node, "global_pool", [importer.value(x)], function=function)
+    pooled = importer.emit(fx_node, "global_pool", [source], function=function)
     if keepdim:
         importer.emit(fx_node, "reshape", [pooled], shape=tuple(fx_node.meta["val"].shape[1:]))
 
@@ -112,12 +121,13 @@ def reshape(importer: Importer, fx_node: Any, x: Any, *arguments: Any) -> None:
 
 @handles("permute")
 def permute(importer: Importer, fx_node: Any, x: Any, dims: Any) -> None:
-    """Feature axes in a new order."""
-    rank = len(dims)
-    order = [dim % rank for dim in dims]
-    if order[0] != 0:
-        raise UnsupportedError("a permutation that moves the batch axis")
-    importer.emit(fx_node, "transpose", [importer.value(x)], permutation=tuple(dim - 1 for dim in order[1:]))
+    """Axes in a new order; where the batch goes is kept in mind."""
+    order, batch = [dim % len(dims) for dim in dims], importer.batch_axis.get(x.name, 0)
+    permutation = tuple(dim - (dim > batch) for dim in order if dim != batch)
+    name = importer.moved_value(x)
+    if list(permutation) != sorted(permutation):
+        name = importer.emit(fx_node, "transpose", [name], permutation=permutation)
+    importer.alias(fx_node, name, order.index(batch))
 
 
 @handles("transpose")
@@ -131,17 +141,7 @@ def transpose(importer: Importer, fx_node: Any, x: Any, first: int, second: int)
 @handles("dropout", "clone", "alias", "detach", "contiguous", "_to_copy", "lift_fresh_copy", "to")
 def unchanged(importer: Importer, fx_node: Any, x: Any, *arguments: Any) -> None:
     """Nothing happens to the value in eval mode."""
-    importer.alias(fx_node, importer.value(x))
-
-
-def first_item(importer: Importer, fx_node: Any, parts: Any, index: int) -> None:
-    """The first of several results (batch norm returns its statistics too)."""
-    if index != 0:
-        raise UnsupportedError("only the first result of this operator")
-    importer.alias(fx_node, importer.value(parts))
-
-
-HANDLERS["<built-in function getitem>"] = first_item
+    importer.alias(fx_node, importer.moved_value(x), importer.batch_axis.get(x.name, 0))
 
 
 @handles("pad", "constant_pad_nd")
@@ -172,13 +172,19 @@ def slice_(
         importer.alias(fx_node, importer.value(x))
         return
     rank = len(shape) - 2
+    if rank not in (1, 2) and step == 1:
+        importer.take(fx_node, x, dim, picked.start, len(picked))
+        return
     if dim == 0 or rank not in (1, 2):
-        raise UnsupportedError("a slice of the batch or of a flat value")
+        raise UnsupportedError("a slice of the batch, or with steps through a flat value")
     channels = shape[1]
     stride = tuple(step if axis == dim else 1 for axis in range(2, rank + 2))
     whole_axis = start in (None, 0) and len(picked) == -(-size // step)
     if dim > 1 and not whole_axis:
-        raise UnsupportedError("a crop of a spatial axis: only every n-th place from the first")
+        if step > 1:
+            raise UnsupportedError("a crop of a spatial axis with steps: only every n-th place from the first")
+        importer.take(fx_node, x, dim, picked.start, len(picked))
+        return
     rows = picked if dim == 1 else range(channels)
     weight = np.zeros((len(rows), channels, *([1] * rank)), np.float32)
     weight[np.arange(len(rows)), list(rows)] = 1.0

@@ -33,10 +33,13 @@ def addmm(importer: Importer, fx_node: Any, bias: Any, x: Any, weight: Any, *sca
 
 @handles("matmul", "mm")
 def matmul(importer: Importer, fx_node: Any, x: Any, weight: Any) -> None:
-    """A product with a constant matrix is a linear layer."""
+    """A product with a constant matrix is a linear layer; one of two values stays a product."""
     array = importer.constant(weight)
-    if array is None or array.ndim != 2:
-        raise UnsupportedError("a product of two values: not convertible to rate-coded spikes")
+    if array is None:
+        importer.emit(fx_node, "matmul", [importer.value(x), importer.value(weight)])
+        return
+    if array.ndim != 2:
+        raise UnsupportedError("a product with a constant of more than two axes: use a linear layer")
     importer.emit(fx_node, "linear", [importer.value(x)], arrays={"weight": array.T})
 
 

@@ -16,7 +16,7 @@ from .statistics import by_unit
 
 __all__ = ["differential", "with_lines"]
 
-PASSES = ("sum_pool", "average_pool", "max_pool", "global_pool", "pad", "flatten", "reshape", "transpose")
+PASSES = ("sum_pool", "average_pool", "max_pool", "global_pool", "pad", "flatten", "reshape", "transpose", "slice")
 
 
 def with_lines(graph: Graph) -> Graph:

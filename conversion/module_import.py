@@ -22,6 +22,7 @@ from torch.nn.parameter import is_lazy
 from .._check import RangeError, SpikeportError, UnsupportedError
 from ..networks.graph import Graph, make_node
 from .aten import HANDLERS, Importer
+from .attention import with_plain_attention
 from .source import Source
 
 EXAMPLE_BATCH = 3  # a batch size that is hardly ever a feature size, so that a wrong axis shows
@@ -37,7 +38,7 @@ def import_module(module: nn.Module, input_shape: Sequence[int], *, name: str | 
     _check_weights(frozen)
     example = torch.rand(EXAMPLE_BATCH, *input_shape, generator=torch.Generator().manual_seed(0))
     name = name or type(module).__name__
-    program = _export(frozen, example, name)
+    program = _export(with_plain_attention(copy.deepcopy(frozen)), example, name)
 
     def run(x: np.ndarray) -> np.ndarray:
         with torch.inference_mode(), quiet():

@@ -14,6 +14,13 @@ from .rewrite import SYNAPSES, fresh, is_maximum, plain, rebuilt, rewired, with_
 from .statistics import by_unit
 
 ANY_FUNCTION = "choose --spikes differential"
+NEED_VALUES = {
+    "function": "is no ReLU",
+    "softmax": "softmax inside the network",
+    "layer_norm": "LayerNorm",
+    "rms_norm": "RMSNorm",
+    "matmul": "a product of two rates",
+}
 PASSES_SCALE = ("sum_pool", "average_pool", "global_pool", "pad", "flatten", "reshape", "transpose")
 
 
@@ -46,6 +53,9 @@ def _quantised(node: Node) -> str:
 
 
 def _objection(graph: Graph, node: Node) -> str:
+    if node.operator in NEED_VALUES:
+        what = f"{node.attributes['function']} " if node.operator == "function" else ""
+        return f"{what}{NEED_VALUES[node.operator]}: {ANY_FUNCTION}, or retrain with ReLU and batch norm"
     if node.operator == "multiply":
         return f"a product of two rates: {ANY_FUNCTION}, or replace it by a convolution or a constant factor"
     before_neuron = all(graph.by_name[name].operator == "activation" for name in graph.consumers[node.name])

@@ -22,6 +22,10 @@ DEFAULT_DT = 1e-4  # what most readers take
 FORMAT = 1
 _SYNAPSES = ("linear", "conv1d", "conv2d", "scale")
 _DISSOLVED = ("add", "delay")
+_UNKNOWN_TO_NIR = (
+    "max_pool", "multiply", "concat", "transpose", "pad", "function", "softmax", "layer_norm", "rms_norm", "matmul",
+    "constant", "slice",
+)  # fmt: skip
 
 
 def nir_module() -> Any:
@@ -58,7 +62,7 @@ def _objection(graph: Graph, node: Node) -> str:
         return "convert the network first"
     if node.attributes.get("code") == "differential" or node.attributes.get("decoded"):
         return "NIR has no differential coding; convert with binary or signed spikes"
-    if node.operator in ("max_pool", "multiply", "concat", "transpose", "pad"):
+    if node.operator in _UNKNOWN_TO_NIR:
         return "NIR has no such node"
     if node.operator == "reshape" and len(graph.shapes[node.name]) != 1:
         return "NIR can only flatten"

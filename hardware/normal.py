@@ -18,6 +18,7 @@ __all__ = ["SYNAPSES", "Normal", "normalised"]
 
 SYNAPSES = frozenset({"linear", "conv1d", "conv2d", "scale"})
 _POOLS = {"average_pool", "global_pool"}
+_NEED_VALUES = {"function", "softmax", "layer_norm", "rms_norm", "matmul", "constant", "slice"}
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,8 @@ def _objection(graph: Graph, node: Node) -> str:
         return "convert the network first"
     if node.attributes.get("code") == "differential" or node.attributes.get("decoded"):
         return "differential coding decodes values; convert with binary or signed spikes"
+    if node.operator in _NEED_VALUES:
+        return "it needs whole values, not spikes"
     if node.operator == "multiply":
         return "a product of two values is no synapse"
     if node.operator == "pad" and node.attributes["value"]:

@@ -16,6 +16,7 @@ from . import reference
 from .graph import Graph, Node
 from .operators import OPERATORS
 from .shape_rules import Shape
+from .values import slice_axis
 
 Route = Callable[[Mapping[str, Any], Mapping[str, Tensor], Sequence[Tensor]], Tensor]
 
@@ -40,6 +41,7 @@ _ROUTES: Mapping[str, Route] = {
     "pad": reference.pad,
     "add": reference.add,
     "concat": reference.concat,
+    "slice": slice_axis,
     "delay": _unchanged,
 }
 
@@ -80,6 +82,26 @@ def analog_synapses(graph: Graph) -> Mapping[str, int]:
         for node in graph.nodes
         if OPERATORS[node.operator].synapse and node.sources[0] not in carrying
     }
+
+
+def analog_functions(graph: Graph) -> Mapping[str, int]:
+    """Operations of one evaluation, per sample, of each node that is no synapse and needs whole values.
+
+    Elements of a function, a norm, a softmax or a product; multiply-accumulates of a matrix product; comparisons of a
+    maximum.  Such a node is evaluated at every step unless it follows from a constant input alone.
+    """
+    found: dict[str, int] = {}
+    for node in graph.nodes:
+        elements = math.prod(graph.shapes[node.name])
+        if node.operator in ("function", "softmax", "layer_norm", "rms_norm", "multiply", "batch_norm", "activation"):
+            found[node.name] = elements
+        elif node.operator == "matmul":
+            found[node.name] = elements * graph.shapes[node.sources[0]][-1]
+        elif node.operator == "max_pool":
+            found[node.name] = elements * math.prod(node.attributes["kernel"])
+        elif node.operator == "global_pool" and node.attributes["function"] == "max":
+            found[node.name] = math.prod(graph.shapes[node.sources[0]])
+    return found
 
 
 class ActivityMeter:

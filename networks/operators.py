@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from . import reference, shape_rules
+from . import reference, shape_rules, values
 from .shape_rules import Shape
 
 ShapeRule = Callable[[Mapping[str, Any], Mapping[str, np.ndarray], Sequence[Shape]], Shape]
@@ -56,6 +56,7 @@ _POOL = {
     "padding": Field(tuple, low=0, high=_SPAN, lengths=(1, 2)),
     "ceil_mode": Field(int, 0, low=0, high=1),
 }
+_NORM = {"axes": Field(int, 1, low=1, high=8), "epsilon": Field(float, 1e-5, low=0.0)}
 
 
 def _convolution(axes: int) -> Operator:
@@ -138,6 +139,24 @@ OPERATORS: Mapping[str, Operator] = {
         arrays={"threshold": True, "initial": True, "bias": True, "beta": False},  # no beta: no leak
         memory=True,
     ),
+    "constant": Operator(values.constant_shape, values.constant, arrays={"value": True}),
+    "slice": Operator(
+        values.slice_shape,
+        values.slice_axis,
+        fields={
+            "axis": Field(int, 0, low=0, high=8),
+            "start": Field(int, 0, low=0, high=_SIZE),
+            "stop": Field(int, low=1, high=_SIZE),
+            "step": Field(int, 1, low=1, high=_SIZE),
+        },
+    ),
+    "function": Operator(
+        shape_rules.same, values.function, fields={"function": Field(str, choices=tuple(values.FUNCTIONS))}
+    ),
+    "softmax": Operator(values.softmax_shape, values.softmax, fields={"axis": Field(int, low=0, high=8)}),
+    "layer_norm": Operator(values.norm_shape, values.layer_norm, fields=_NORM, arrays={"weight": False, "bias": False}),
+    "rms_norm": Operator(values.norm_shape, values.rms_norm, fields=_NORM, arrays={"weight": False}),
+    "matmul": Operator(values.matmul_shape, values.matmul, inputs=(2, 2)),
     "output": Operator(
         shape_rules.same,
         fields={
