@@ -62,21 +62,37 @@ def export_network(
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", help="The folder that spikeport convert wrote.", show_default=False)
     ],
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write.", show_default=False)],
-    to: Annotated[str, typer.Option("--to", metavar="nir|brian2|lava", help="For whom.", show_default=False)],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The file (or folder) to write.", show_default=False)],
+    to: Annotated[str, typer.Option("--to", metavar="nir|brian2|lava|onnx|pt2", help="For whom.", show_default=False)],
+    policy: options.PolicyOption = "confidence",
+    min_steps: options.MinSteps = 1,
+    max_loss: Annotated[
+        float, typer.Option("--max-loss", min=0.0, max=1.0, help="Share of accuracy that early exit may cost.")
+    ] = 0.001,
+    chunk: Annotated[int, typer.Option("--chunk", min=1, metavar="N", help="Steps in one call of a program.")] = 1,
     overwrite: options.Overwrite = False,
     as_json: options.Json = False,
 ) -> None:
     """Write the network in DIR for another framework.
 
     nir: a file that other frameworks read. brian2: a Python script with its arrays beside it. lava: the integer
-    populations and sparse matrices as one .npz.
+    populations and sparse matrices as one .npz. onnx, pt2: a folder with the network and its exit rule as programs, and
+    a host loop that runs them without spikeport; --policy, --min-steps and --max-loss are those of evaluate.
     """
     from .._check import SpikeportError
+    from ..evaluation.compiled import FORMATS, export_programs
     from ..evaluation.exchange import export_network as write
     from ..evaluation.folder import read_folder
+    from ..inference import FixedSteps
 
     held = read_folder(folder)
+    if to in FORMATS:
+        chosen = options.parse_policy(policy, min_steps)
+        rule = chosen if isinstance(chosen, FixedSteps) else chosen.rule(held.exit, max_loss=max_loss)
+        limit = len(held.exit.outputs)
+        about = export_programs(held.spiking, rule, file, to=to, max_steps=limit, steps=chunk, overwrite=overwrite)
+        finish({"folder": str(file.resolve()), "to": to, **about}, [str(file)], as_json)
+        return
     if file.exists() and not overwrite:
         raise SpikeportError(f"{file} is there already; choose another name, or pass --overwrite to replace it.")
     said = write(held, to, file)
