@@ -1,5 +1,6 @@
 """Confidence, exit rules, their calibration and the early-exit engine; all of it sees tensors only."""
 
+from .budget import BudgetAlarm, Watch, calibrate_alarm
 from .calibrate import OperatingPoint, calibrate_confidence, confidence_candidates, pareto_front, safe_threshold
 from .conformal import ConformalExit, calibrate_coverage
 from .engine import Replacing, StepEngine
@@ -31,6 +32,7 @@ from .variants import Delayed, PerStepThresholds, TopTwoGap, calibrate_steps, fi
 
 __all__ = [
     "AnyRule",
+    "BudgetAlarm",
     "ConformalExit",
     "Decision",
     "Decisions",
@@ -62,10 +64,12 @@ __all__ = [
     "StepEngine",
     "StreamingSession",
     "TopTwoGap",
+    "Watch",
     "accuracy",
     "accuracy_by_step",
     "accuracy_interval",
     "ask",
+    "calibrate_alarm",
     "calibrate_confidence",
     "calibrate_coverage",
     "calibrate_steps",
