@@ -11,7 +11,7 @@ FILES = {
     "fashion_mnist": ("fashion_mnist.npz", ["--limit", "160"]),
     "mnist": ("mnist.npz", ["--limit", "200"]),
     "nmnist": ("nmnist_events_train800.npz", ["--limit", "60", "--folds", "2"]),
-    "spoken_digits": ("fsdd_8khz_takes5_49.npz", ["--limit", "64"]),
+    "spoken_digits": ("fsdd_8khz_takes5_49.npz", ["--limit", "64", "--speakers", "2"]),
     "coincidence": ("", ["--samples", "500"]),
 }
 
@@ -57,7 +57,7 @@ def test_events_are_cross_validated(run: Any) -> None:
 @pytest.mark.slow
 def test_delays_are_compared(run: Any) -> None:
     found = run("spoken_digits")
-    assert found["n"] == 300
+    assert found["n"] == 2 * 64
     value, low, high = found["learned - none"]
     assert low <= value <= high
     assert value == pytest.approx(found["learned"]["test_accuracy"] - found["none"]["test_accuracy"], abs=1e-6)
