@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .._check import AccuracyGateMissed
+from .._check import AccuracyGateMissed, RangeError
 from . import options
 from .output import finish, note, percent, progress_bar, rows, table
 
 if TYPE_CHECKING:
     from ..conversion.source import Source
     from ..data import Dataset
+    from ..evaluation.search import Search
 
 __all__ = ["conversion_tables", "convert", "missed_accuracy", "network_shapes", "read_model"]
 
@@ -40,6 +41,14 @@ def convert(
     ] = "auto",
     spikes: Spikes = "binary",
     timesteps: Annotated[int, typer.Option("--timesteps", min=1, max=4096, help="The longest window.")] = 32,
+    target: Annotated[
+        float | None,
+        typer.Option(
+            "--target",
+            metavar="POINTS",
+            help="Try all spikes, methods and steps; take the fewest operations at most POINTS below the ANN.",
+        ),
+    ] = None,
     num_samples: Annotated[
         int | None, typer.Option("--num-samples", "--limit", min=1, help="Take the first so many samples of DATA.")
     ] = None,
@@ -59,28 +68,44 @@ def convert(
     It is calibrated on DATA and written with its report into DIR. DATA are split once, by the seed: to fit thresholds,
     to choose a method, and to calibrate the early exit. The accuracy, also that of --min-accuracy, is the one on the
     last part, after all time steps. DIR is written whole or not at all; where the accuracy is too low it is still
-    written.
+    written. With --target the second part chooses the spikes, the method and the steps together, and the front of what
+    was tried is printed: what no other way beats in both accuracy and operations.
     """
     from ..conversion.methods import parse_method
     from ..data import default_preprocessing
     from ..evaluation.convert import convert_network
     from ..evaluation.folder import left_behind, require_free, write_folder
+    from ..evaluation.search import search_network
     from ..report import render_report
 
     require_free(out, overwrite=overwrite)
-    chosen = parse_method(method)
+    chosen, search = parse_method(method), _search(target, method, spikes, timesteps)
     preprocessing = options.changed(default_preprocessing(calibration), scale, mean, std, layout)
     for path in left_behind(out):
         note(f"{path} is unfinished; a killed run left it, unless another one is at work. It can be removed.")
     source, data = read_model(model, calibration, preprocessing, weights, num_samples, allow_code)
     with progress_bar() as progress:
-        converted = convert_network(
-            source, data, method=chosen, code=spikes, timesteps=timesteps, seed=seed, progress=progress
+        converted = (
+            convert_network(source, data, method=chosen, code=spikes, timesteps=timesteps, seed=seed, progress=progress)
+            if search is None
+            else search_network(source, data, search, seed=seed, progress=progress)
         )
     result = write_folder(out, converted, render_report, overwrite=overwrite)["convert"]
     missed = missed_accuracy(result, min_accuracy)
     shown = [*conversion_tables(result), f"written: {out} (see {out / 'report.html'})"]
     finish(result, shown, as_json, missed)
+
+
+def _search(target: float | None, method: str, spikes: str, timesteps: int) -> "Search | None":
+    """What --target asks to try; --spikes restricts it to one code, unless it is left as it is."""
+    if target is None:
+        return None
+    from ..evaluation.search import CODES, WINDOWS, Search
+
+    if method != "auto":
+        raise RangeError(f"--target chooses the method itself, but --method {method} came too; leave one of them out.")
+    windows = {window for window in WINDOWS if window < timesteps} | {timesteps}
+    return Search(target, CODES if spikes == "binary" else (spikes,), tuple(sorted(windows)))
 
 
 def missed_accuracy(result: Mapping[str, Any], min_accuracy: float | None) -> AccuracyGateMissed | None:
@@ -152,7 +177,34 @@ def conversion_tables(result: Mapping[str, Any]) -> list[Any]:
             for layer in result["layers"]
         ],
     )
-    return [summary, layers]
+    return [summary, *_front(result.get("search")), layers]
+
+
+def _front(search: Mapping[str, Any] | None) -> list[Any]:
+    """The ways to run the network that no other beats, with the one that was taken marked."""
+    if search is None:
+        return []
+    reached = "reached" if search["reached"] else "not reached"
+    body = [
+        (
+            "*" if point == search["chosen"] else "",
+            point["code"],
+            point["steps"],
+            percent(point["accuracy"]),
+            f"{point['operations']:,.0f}",
+            point["method"],
+        )
+        for point in search["front"]
+    ]
+    refused = [("", code, "", "", "", why) for code, why in search["refused"].items()]
+    return [
+        table(
+            f"Front, {search['n']} samples (ANN {percent(search['ann_accuracy'])}, at most {search['points']:g} points "
+            f"less: {reached})",
+            ("", "spikes", "steps", "accuracy", "operations a sample", "method"),
+            [*body, *refused],
+        )
+    ]
 
 
 def _number(value: float | None, form: str) -> str | None:

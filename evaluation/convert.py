@@ -15,14 +15,14 @@ from ..conversion.methods import Auto, Choice, Recipe, chosen
 from ..conversion.rewrite import simplified
 from ..conversion.source import Source, analog_output, check_graph, check_source
 from ..conversion.spiking import prepared, require_convertible
-from ..data import Dataset, Split, split_calibration
+from ..data import Dataset, split_calibration
 from ..hardware.program import IntegerProgram
 from ..inference import accuracy_interval, paired_difference_interval, steps_within
 from ..networks.graph import Graph
 from ..networks.outputs import outputs_over_time
 from .integer import input_range, integer_part
 
-__all__ = ["Converted", "ExitData", "Progress", "convert_network"]
+__all__ = ["Converted", "ExitData", "Folds", "Progress", "convert_network", "folds_of"]
 
 Progress = Callable[[str, float], None]
 CHECK_SAMPLES = 16
@@ -65,11 +65,43 @@ class Converted:
     integer: IntegerProgram | None = None
 
 
+@dataclass(frozen=True)
+class Folds:
+    """A network made ready for a spike code, and the samples that fit, choose and calibrate the exit (rows of x).
+
+    labels: the true ones, or the analog network's own.  error: the import's, see ``check_source``.
+    """
+
+    analog: Graph
+    error: float
+    x: np.ndarray
+    labels: np.ndarray
+    ann_output: np.ndarray
+    fit: np.ndarray
+    choose: np.ndarray
+    exit: np.ndarray
+
+    def accuracy(self, rows: np.ndarray) -> float:
+        """Of the analog network, on some samples."""
+        return float((self.ann_output[rows].argmax(1) == self.labels[rows]).mean())
+
+
+def folds_of(source: Source, calibration: Dataset, code: str, seed: int) -> Folds:
+    """Split the calibration data (seeded), simplify the network for the code, check it, and run it once.
+
+    Raises UnsupportedError that lists every operator that spikes of this code cannot carry.
+    """
+    x, split = calibration.x, split_calibration(len(calibration.x), seed, hashes=calibration.hashes)
+    analog, error = _imported(source, x[split.fit[:CHECK_SAMPLES]], code)
+    ann_output = analog_output(analog, x)
+    return Folds(analog, error, x, _labels(calibration, ann_output), ann_output, split.fit, split.choose, split.exit)
+
+
 def convert_network(
     source: Source,
     calibration: Dataset,
     *,
-    method: Recipe | Auto,
+    method: Recipe | Auto | Choice,
     code: str = "binary",
     timesteps: int = 32,
     seed: int = 0,
@@ -79,6 +111,7 @@ def convert_network(
 
     code: "binary"; "signed" (a spike of -1 takes one back that was given too early); "burst:4" (up to 4 spikes a step);
     "differential:8" (changes of a value in 8 sizes, between which any operator may stand).  timesteps: T, 1 to 4096.
+    method: a Choice is taken as it was made, for this network, these data, this code and this seed.
     Accuracies in the report are measured on the exit split, which chose nothing; without labels, agreement with the
     analog network stands in their place.
     Raises UnsupportedError that lists every operator spikes cannot carry, and what the parts raise on bad input.
@@ -87,36 +120,38 @@ def convert_network(
         raise RangeError(f"timesteps is {timesteps}; choose 1 to 4096")
     parse_code(code)
     tell = progress or _silent
-    x, split = calibration.x, split_calibration(len(calibration.x), seed, hashes=calibration.hashes)
     tell("check the import", 0.0)
-    analog, error = _imported(source, x[split.fit[:CHECK_SAMPLES]], code)
-    ann_output = analog_output(analog, x)
-    labels = _labels(calibration, ann_output)
-    choice = chosen(
+    folds = folds_of(source, calibration, code, seed)
+    analog, x, labels = folds.analog, folds.x, folds.labels
+    choice = method if isinstance(method, Choice) else _chosen(method, folds, code, timesteps, tell)
+    held = _exit_data(choice.graph, calibration, folds.exit, labels, folds.ann_output, timesteps, tell)
+    tell("measure the layers", 0.0)
+    report = {
+        **_about(source, choice, calibration, folds, code, timesteps, seed),
+        "ann_output_max_error": folds.error,
+        **accuracy_rows(torch.from_numpy(held.outputs), labels[folds.exit], held.ann_labels),
+        "layers": layer_rows(choice.graph, analog, x[folds.exit[:LAYER_SAMPLES]], timesteps),
+    }
+    information = {"preprocessing": calibration.preprocessing.to_json(), "seed": seed}
+    conversion = {"method": choice.method, "timesteps": timesteps, "spikes": code}
+    statistics = {"conversion": conversion, "input_range": input_range(x[folds.fit])}
+    spiking = informed(choice.graph, {**information, **statistics})
+    tell("lower to whole numbers", 0.0)
+    integer, report["integer"] = integer_part(spiking, x[folds.exit], labels[folds.exit], held.outputs)
+    return Converted(spiking, informed(analog, information), held, report, integer)
+
+
+def _chosen(method: Recipe | Auto, folds: Folds, code: str, timesteps: int, tell: Progress) -> Choice:
+    return chosen(
         method,
-        analog,
-        x[split.fit],
-        x[split.choose],
-        labels[split.choose],
+        folds.analog,
+        folds.x[folds.fit],
+        folds.x[folds.choose],
+        folds.labels[folds.choose],
         code=code,
         timesteps=timesteps,
         progress=lambda done: tell("choose thresholds", done),
     )
-    held = _exit_data(choice.graph, calibration, split.exit, labels, ann_output, timesteps, tell)
-    tell("measure the layers", 0.0)
-    report = {
-        **_about(source, choice, calibration, split, code, timesteps, seed),
-        "ann_output_max_error": error,
-        **accuracy_rows(torch.from_numpy(held.outputs), labels[split.exit], held.ann_labels),
-        "layers": layer_rows(choice.graph, analog, x[split.exit[:LAYER_SAMPLES]], timesteps),
-    }
-    information = {"preprocessing": calibration.preprocessing.to_json(), "seed": seed}
-    conversion = {"method": choice.method, "timesteps": timesteps, "spikes": code}
-    statistics = {"conversion": conversion, "input_range": input_range(x[split.fit])}
-    spiking = informed(choice.graph, {**information, **statistics})
-    tell("lower to whole numbers", 0.0)
-    integer, report["integer"] = integer_part(spiking, x[split.exit], labels[split.exit], held.outputs)
-    return Converted(spiking, informed(analog, information), held, report, integer)
 
 
 def _silent(stage: str, done: float) -> None:
@@ -155,7 +190,7 @@ def _exit_data(
 
 
 def _about(
-    source: Source, choice: Choice, calibration: Dataset, split: Split, code: str, timesteps: int, seed: int
+    source: Source, choice: Choice, calibration: Dataset, folds: Folds, code: str, timesteps: int, seed: int
 ) -> dict[str, Any]:
     return {
         "model": source.name,
@@ -167,9 +202,9 @@ def _about(
         "readout_ramp": choice.graph.output.attributes["ramp"],
         "timesteps": timesteps,
         "seed": seed,
-        "n_fit": len(split.fit),
-        "n_choose": len(split.choose),
-        "n_exit": len(split.exit),
+        "n_fit": len(folds.fit),
+        "n_choose": len(folds.choose),
+        "n_exit": len(folds.exit),
         "labels": "true" if calibration.y is not None else "ann",
         "unsupported": [],
         "notes": list(source.notes),

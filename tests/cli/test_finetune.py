@@ -32,3 +32,14 @@ def test_bad_input_is_refused(command, model: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert command("finetune", "empty", "-o", "few", "--data", "digits").code == 2
     assert not Path("few").exists()
+
+
+def test_a_target_chooses_spikes_and_steps_and_prints_the_front(command, model: Path) -> None:
+    arguments = ("convert", model, "--calibration", "digits", "--limit", "80", "--timesteps", "2", "--target", "5")
+    shown = command(*arguments, "-o", "found")
+    assert shown.code == 0, shown.err
+    assert "operations a sample" in shown.out
+    as_json = command(*arguments, "-o", "again", "--spikes", "signed", "--json")
+    assert as_json.json["spikes"] == "signed"
+    assert {point["code"] for point in as_json.json["search"]["front"]} == {"signed"}
+    assert command(*arguments, "-o", "other", "--method", "mse").code == 2
