@@ -18,7 +18,8 @@ Samples = Callable[..., np.ndarray]
 STEPS = 8
 KEYS = {
     "name", "source", "became", "neurons", "threshold", "rate_correlation", "rate_error", "dead_fraction",
-    "saturated_fraction", "spikes_per_sample", "accumulates_per_sample", "multiply_accumulates_per_sample",
+    "saturated_fraction", "spikes_per_sample", "payload_bits_per_sample", "accumulates_per_sample",
+    "multiply_accumulates_per_sample",
 }  # fmt: skip
 
 
@@ -46,6 +47,7 @@ def test_rows_are_what_a_recount_gives(network: Graph, make_samples: Samples, co
         counted = spikes[name]
         assert row["neurons"] == np.prod(graph.shapes[name])
         assert row["spikes_per_sample"] == pytest.approx(float(counted.abs().sum() / len(x)))
+        assert row["payload_bits_per_sample"] == (row["spikes_per_sample"] if code == "signed" else 0)
         theta = torch.tensor(node.arrays["threshold"]).double()
         rate = counted.mean(0) * theta.reshape(-1, *([1] * (counted.ndim - 3)))
         a = analog[name][0]

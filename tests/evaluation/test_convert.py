@@ -178,7 +178,10 @@ def test_bad_calibration_data_are_refused(digits, name: str) -> None:
     [
         ({"timesteps": 0}, "1 to 4096"),
         ({"timesteps": 5000}, "1 to 4096"),
-        ({"code": "graded"}, "binary or signed"),
+        ({"code": "graded"}, "binary, signed, burst, differential"),
+        ({"code": "binary:2"}, "no number"),
+        ({"code": "burst:1"}, "2 to 65536"),
+        ({"code": "differential:17"}, "1 to 16"),
         ({"seed": -1}, "seed"),
     ],
 )

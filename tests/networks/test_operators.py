@@ -189,7 +189,66 @@ def activation(draw: st.DrawFn) -> Case:
     return Case("activation", [draw(shapes_of())], module, {"maximum": maximum})
 
 
+@st.composite
+def norm(draw: st.DrawFn, operator: str) -> Case:
+    shape = draw(shapes_of(1, 3))
+    axes, affine = draw(st.integers(1, len(shape))), draw(st.booleans())
+    kind = nn.LayerNorm if operator == "layer_norm" else nn.RMSNorm
+    module = kind(shape[-axes:], eps=draw(st.sampled_from([1e-5, 0.1])), elementwise_affine=affine)
+    names = ("weight", "bias") if operator == "layer_norm" else ("weight",)
+    arrays = {name: numbers(*shape[-axes:]) + i for i, name in enumerate(names)} if affine else {}
+    for name, array in arrays.items():
+        setattr(module, name, nn.Parameter(array))
+    return Case(operator, [shape], module, {"axes": axes, "epsilon": module.eps}, arrays)
+
+
+@st.composite
+def softmax(draw: st.DrawFn) -> Case:
+    shape = draw(shapes_of(1, 3))
+    axis = draw(st.integers(0, len(shape) - 1))
+    return Case("softmax", [shape], nn.Softmax(axis + 1), {"axis": axis})
+
+
+@st.composite
+def matmul(draw: st.DrawFn) -> Case:
+    heads, rows, inner, columns = draw(shapes_of(0, 2)), draw(few), draw(few), draw(few)
+    other = inner + draw(st.integers(0, 1))
+    return Case("matmul", [(*heads, rows, inner), (*heads, other, columns)], torch.matmul)
+
+
+@st.composite
+def part(draw: st.DrawFn) -> Case:
+    shape = draw(shapes_of(1, 3))
+    axis = draw(st.integers(0, len(shape) - 1))
+    start, step = draw(st.integers(0, shape[axis] - 1)), draw(few)
+    stop = draw(st.integers(start + 1, shape[axis]))
+    wanted = lambda x: x.index_select(axis + 1, torch.arange(start, stop, step))  # noqa: E731
+    return Case("slice", [shape], wanted, {"axis": axis, "start": start, "stop": stop, "step": step})
+
+
+MODULES = {
+    "gelu": nn.GELU(), "gelu_tanh": nn.GELU("tanh"), "silu": nn.SiLU(), "hard_swish": nn.Hardswish(),
+    "hard_sigmoid": nn.Hardsigmoid(), "sigmoid": nn.Sigmoid(), "tanh": nn.Tanh(),
+}  # fmt: skip
+
+
+def learned(shape: Shape, value: Shape) -> Case:
+    wanted = lambda x: numbers(*value).expand(len(x), *value)  # noqa: E731
+    return Case("constant", [shape], wanted, {}, {"value": numbers(*value)})
+
+
 CASES: dict[str, st.SearchStrategy[Case]] = {
+    "constant": st.builds(learned, shapes_of(), shapes_of()),
+    "function": st.builds(
+        lambda shape, name: Case("function", [shape], MODULES[name], {"function": name}),
+        shapes_of(),
+        st.sampled_from(sorted(MODULES)),
+    ),
+    "layer_norm": norm("layer_norm"),
+    "matmul": matmul(),
+    "rms_norm": norm("rms_norm"),
+    "slice": part(),
+    "softmax": softmax(),
     "linear": linear(),
     "conv1d": convolution(1),
     "conv2d": convolution(2),
@@ -214,6 +273,7 @@ def test_every_operator_without_memory_has_a_case() -> None:
     """Those with memory are compared with a plain loop in test_run."""
     assert {name for name, operator in OPERATORS.items() if operator.function is not None} == set(CASES)
     assert {name for name, operator in OPERATORS.items() if operator.memory} == {
+        "step_bias",
         "synaptic_filter",
         "delay",
         "neuron",
@@ -257,6 +317,8 @@ WINDOW = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1)}
 POOL = {"kernel": (2, 2), "stride": (2, 2), "padding": (0, 0)}
 NORM = ("mean", "variance", "weight", "bias")
 NEURON = {"code": "binary", "test": ">", "reset": "zero"}
+DIFFERENTIAL = {"code": "differential", "test": ">=", "reset": "subtract"}
+FIRES: dict[str, Shape] = {"threshold": (), "initial": (), "bias": ()}
 
 MISFITS: list[tuple[str, list[Shape], dict[str, Any], dict[str, Shape]]] = [
     ("linear", [(3,)], {}, {"weight": (2, 4)}),
@@ -287,8 +349,22 @@ MISFITS: list[tuple[str, list[Shape], dict[str, Any], dict[str, Shape]]] = [
     ("batch_norm", [(3, 4)], {}, dict.fromkeys(NORM, (3, 4))),
     ("batch_norm", [(3, 4)], {}, {**dict.fromkeys(NORM, (3,)), "bias": (4,)}),
     ("batch_norm", [()], {}, dict.fromkeys(NORM, ())),
+    ("layer_norm", [(3, 4)], {"axes": 3}, {}),
+    ("layer_norm", [(3, 4)], {"axes": 1}, {"weight": (3,)}),
+    ("rms_norm", [(3, 4)], {"axes": 2}, {"weight": (4,)}),
+    ("softmax", [(3, 4)], {"axis": 2}, {}),
+    ("matmul", [(3, 4), (3, 4)], {}, {}),
+    ("matmul", [(4,), (4,)], {}, {}),
+    ("matmul", [(2, 3, 4), (3, 4, 3)], {}, {}),
+    ("slice", [(3, 4)], {"axis": 1, "start": 2, "stop": 5}, {}),
+    ("slice", [(3, 4)], {"axis": 0, "start": 2, "stop": 2}, {}),
     ("synaptic_filter", [(3, 4)], {}, {"alpha": (4,)}),
     ("neuron", [(3, 4)], NEURON, {"threshold": (4,), "initial": (), "bias": ()}),
+    ("neuron", [(3,)], {**NEURON, "line": 1}, FIRES),
+    ("neuron", [(3,)], {**NEURON, "maximum": 1.0}, FIRES),
+    ("neuron", [(3,)], {**NEURON, "code": "differential"}, FIRES),
+    ("neuron", [(3,)], DIFFERENTIAL, {**FIRES, "beta": ()}),
+    ("neuron", [(3,)], {**DIFFERENTIAL, "levels": 25}, FIRES),
 ]
 
 
