@@ -1,6 +1,5 @@
 """``spikeport finetune``: a trained network in, a folder with the spiking one out that needs few steps."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,13 +14,6 @@ if TYPE_CHECKING:
     from ..data import Dataset, Preprocessing
 
 __all__ = ["finetune"]
-
-
-class Spikes(StrEnum):
-    """What says the levels of trained activations exactly."""
-
-    binary = "binary"
-    signed = "signed"
 
 
 def finetune(
@@ -43,7 +35,14 @@ def finetune(
         str, typer.Option("--augment", metavar="A[,A...]", help='Random changes of images: "flip", "shift 2", ...')
     ] = "",
     accelerator: Annotated[str, typer.Option("--accelerator", metavar="auto|cpu|cuda|mps")] = "auto",
-    spikes: Annotated[Spikes, typer.Option("--spikes", help="Signed spikes can take back early ones.")] = Spikes.binary,
+    spikes: Annotated[
+        str,
+        typer.Option(
+            "--spikes",
+            metavar="binary|signed|burst[:N]",
+            help="0 or 1; also -1, which takes one back; up to N a step: as many as levels say all in one.",
+        ),
+    ] = "binary",
     timesteps: Annotated[
         int | None, typer.Option("--timesteps", min=1, max=4096, help="The longest window; by default --levels.")
     ] = None,
@@ -81,7 +80,7 @@ def finetune(
     )
     source, samples = _read(model, data, (scale, mean, std, layout), weights, limit, allow_code)
     with progress_bar() as progress:
-        made = finetune_network(source, samples, how, code=spikes.value, timesteps=timesteps, progress=progress)
+        made = finetune_network(source, samples, how, code=spikes, timesteps=timesteps, progress=progress)
     result = write_folder(out, made, render_report, overwrite=overwrite)["convert"]
     shown = [_table(result["finetune"]), *conversion_tables(result), f"written: {out} (see {out / 'report.html'})"]
     finish(result, shown, as_json, missed_accuracy(result, min_accuracy))

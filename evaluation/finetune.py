@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .._check import RangeError, SpikeportError
+from ..conversion.codes import parse_code
 from ..conversion.methods import Auto, Recipe
 from ..conversion.module_import import state_sha256
 from ..conversion.reconstruct import Reconstruction
@@ -75,6 +76,10 @@ def finetune_network(
     Raises SpikeportError without labels, RangeError for too few samples, and what conversion and training raise.
     """
     require_levels(how.levels)
+    if parse_code(code).decodes:
+        raise RangeError(
+            f"{code} spikes decode any value, so levels are no use to them; choose binary, signed or burst"
+        )
     train_rows, held = held_out(data, how.training.seed)
     graph = arranged(source.graph)
     require_convertible(simplified(graph))

@@ -24,7 +24,7 @@ _SYNAPSES = ("linear", "conv1d", "conv2d", "scale")
 _DISSOLVED = ("add", "delay")
 _UNKNOWN_TO_NIR = (
     "max_pool", "multiply", "concat", "transpose", "pad", "function", "softmax", "layer_norm", "rms_norm", "matmul",
-    "constant", "slice",
+    "constant", "slice", "step_bias",
 )  # fmt: skip
 
 

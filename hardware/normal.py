@@ -62,6 +62,8 @@ def _objection(graph: Graph, node: Node) -> str:
         return "differential coding decodes values; convert with binary or signed spikes"
     if node.operator in _NEED_VALUES:
         return "it needs whole values, not spikes"
+    if node.operator == "step_bias":
+        return "biases by step have no integer form; convert with a method without them"
     if node.operator == "multiply":
         return "a product of two values is no synapse"
     if node.operator == "pad" and node.attributes["value"]:

@@ -29,6 +29,13 @@ __all__ = ["Follow", "StartProgram", "StepsProgram"]
 Follow = Callable[[Tensor, Tensor, Tensor, DifferentialArrays], Tensor]
 
 
+_SCANS = {
+    "delay": reference.delay_scan,
+    "step_bias": reference.step_bias_scan,
+    "synaptic_filter": reference.filter_scan,
+}
+
+
 class _Program(nn.Module):
     """The arrays of some nodes, and how a node without memory is computed on them."""
 
@@ -91,6 +98,8 @@ class StartProgram(_Program):
             return [start, torch.zeros_like(start)] if node.attributes["code"] == "signed" else [start]
         if node.operator == "output":
             return [x.new_zeros(n, *shape), x.new_zeros(n)]
+        if node.operator == "step_bias":
+            return [x.new_zeros(n)]
         return [x.new_zeros(n, *((node.attributes["steps"],) if node.operator == "delay" else ()), *shape)]
 
 
@@ -155,8 +164,7 @@ class StepsProgram(_Program):
             return self._fire(node, x, state)
         if node.operator == "output":
             return reference.output_scan(node.attributes, {}, x, state)
-        scan = reference.delay_scan if node.operator == "delay" else reference.filter_scan
-        return scan(node.attributes, self._arrays(node), x, state)
+        return _SCANS[node.operator](node.attributes, self._arrays(node), x, state)
 
     def _fire(self, node: Node, x: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
         arrays, shape = self._codes[node.name], self.graph.shapes[node.name]

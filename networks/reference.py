@@ -174,7 +174,7 @@ def step_bias_scan(attributes: Attributes, tensors: Tensors, x: Tensor, state: S
     """
     (age,), values = state, tensors["values"]
     rows = torch.cat([values, values.new_zeros(1, values.shape[1])])
-    bias = rows[(age + torch.arange(len(x), device=age.device)[:, None]).clamp(max=len(values))]
+    bias = rows[(age + torch.arange(len(x), device=age.device)[:, None]).clamp(max=len(values)).long()]
     return x + bias.reshape(*bias.shape, *([1] * (x.ndim - 3))), (age + len(x),)
 
 

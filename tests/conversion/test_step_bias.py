@@ -7,16 +7,18 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from spikeport import Graph, SpikeportError
+from spikeport import Graph, SpikeportError, UnsupportedError
 from spikeport.conversion.correct import corrected, mean_activations
 from spikeport.conversion.rewrite import simplified
 from spikeport.conversion.spiking import spiking
 from spikeport.conversion.statistics import by_channel
 from spikeport.conversion.step_bias import step_corrected
 from spikeport.conversion.thresholds import MeanSquare
+from spikeport.hardware.normal import normalised
 from spikeport.networks.engine import Engine, constant_nodes, join, put, select
 from spikeport.networks.graph import make_node
 from spikeport.networks.outputs import outputs_over_time
+from spikeport.networks.programs import StartProgram, StepsProgram
 
 STEPS = 6
 
@@ -104,6 +106,27 @@ def test_splitting_time_and_batch_changes_nothing(networks) -> None:
     refilled, _ = engine.advance(block, placed, 5)
     assert_close(refilled[:, [1, 5]], alone)
     assert_close(refilled[:, [0, 2]], whole[4:, [0, 2]])
+
+
+def test_as_a_program_it_gives_the_same(networks) -> None:
+    analog, graph, x = networks
+    made = step_corrected(graph, analog, x, STEPS)
+    block = torch.from_numpy(x[:5])
+    wanted = outputs_over_time(made, x[:5], 8)
+    start, steps = StartProgram(made), StepsProgram(made, steps=2)
+    values, outputs = start(block), []
+    for _ in range(4):
+        output, *state = steps(*values)
+        outputs.append(output)
+        values = (*values[: start.constants], *state)
+    assert_close(torch.cat(outputs), wanted)
+
+
+def test_whole_numbers_refuse_it_by_name(networks) -> None:
+    analog, graph, x = networks
+    made = step_corrected(graph, analog, x, STEPS)
+    with pytest.raises(UnsupportedError, match=r"a2\.step_bias .*a3\.step_bias"):
+        normalised(made)
 
 
 @pytest.mark.parametrize("shape", [(4,), (0, 3), (2, 5)])

@@ -9,6 +9,7 @@ import torch
 from spikeport import RangeError, SpikeportError
 from spikeport.conversion.methods import Recipe
 from spikeport.conversion.source import analog_output
+from spikeport.conversion.spiking import spiking
 from spikeport.conversion.thresholds import Trained
 from spikeport.data import Dataset, content_hashes, load_data
 from spikeport.evaluation.evaluate import evaluate_network
@@ -66,6 +67,16 @@ def test_the_first_layer_says_exactly_what_the_levels_say(made, data: Dataset) -
         assert float(((theta * total / 4 - wanted).abs() > 1e-5).double().mean()) < 1e-3
 
 
+def test_a_burst_of_as_many_spikes_says_in_one_step_what_the_levels_say(made, data: Dataset) -> None:
+    graph = made.analog
+    assert graph is not None
+    x = data.x[:100]
+    spiking_graph = spiking(graph, Trained().thresholds(graph, x, 1), "burst:4")
+    said = outputs_over_time(spiking_graph, x, 1)[0].numpy()
+    wanted = analog_output(graph, x)
+    assert float((np.abs(said - wanted) > 1e-3).any(1).mean()) < 0.05  # halves that the last bit decides
+
+
 def test_samples_that_trained_are_refused_in_an_evaluation(made, data: Dataset) -> None:
     for rows in (slice(0, 5), slice(300, 305)):
         with pytest.raises(RangeError, match="calibration"):
@@ -102,5 +113,7 @@ def test_bad_data_are_refused(digits, data: Dataset) -> None:
     same = replace(data, x=copies, y=labels, hashes=content_hashes(copies))
     with pytest.raises(RangeError, match="different ones"):
         finetune_network(digits.source, same, QUICK)
+    with pytest.raises(RangeError, match="differential"):
+        finetune_network(digits.source, data, QUICK, code="differential")
     with pytest.raises(RangeError, match="levels is 0"):
         finetune_network(digits.source, data, replace(QUICK, levels=0))
