@@ -10,6 +10,7 @@ Need to Compile" (DyCL), arXiv 2307.04963; there by rewriting its source, here f
 import json
 import logging
 import shutil
+import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ from ..inference.checks import require_samples
 from ..networks.graph import Graph
 from ..networks.programs import StartProgram, StepsProgram
 from . import host
+from .swap import replace_folder
 
 __all__ = ["FORMATS", "CompiledNetwork", "ExitHead", "export_programs"]
 
@@ -81,16 +83,19 @@ def export_programs(
         "head": (ExitHead(rule).eval(), (torch.ones(TRACED, classes), done, memory)),
     }
     made = {name: _exported(name, program, arguments) for name, (program, arguments) in given.items()}
-    folder.mkdir(exist_ok=True)
-    for name, program in made.items():
-        _write(program, folder / f"{name}.{to}", to)
     about = {
         "spikeport": __version__, "format": to, "max_steps": max_steps, "steps": steps, "constants": start.constants,
         "remembers": width, "input": list(shape), "classes": classes, "rule": str(rule),
         "preprocessing": graph.information.get("preprocessing"),
     }  # fmt: skip
-    (folder / ABOUT).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-    shutil.copyfile(host.__file__, folder / "host.py")
+    with tempfile.TemporaryDirectory(prefix=f"{folder.name}.partial-", dir=folder.parent) as partial:
+        new = Path(partial) / folder.name
+        new.mkdir()
+        for name, program in made.items():
+            _write(program, new / f"{name}.{to}", to)
+        (new / ABOUT).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+        shutil.copyfile(host.__file__, new / "host.py")
+        replace_folder(new, folder)
     return about
 
 

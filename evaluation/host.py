@@ -56,6 +56,8 @@ def open_folder(folder: Path) -> tuple[dict[str, Any], Run, Run, Run]:
 def decide(about: dict[str, Any], start: Run, step: Run, head: Run, x: Any) -> tuple[Any, Any, Any]:
     """Label and steps (int64) and confidence (float64) of one batch x (N, *features); decided samples leave it."""
     n, limit, constants = len(x), about["max_steps"], about["constants"]
+    if not np.isfinite(x).all():
+        raise ValueError("the samples hold NaN or infinity")
     labels, steps, sure = np.zeros(n, np.int64), np.zeros(n, np.int64), np.zeros(n)
     values, left = start([np.asarray(x, np.float32)]), np.arange(n)
     memory, done = np.zeros((n, about["remembers"])), 0

@@ -47,13 +47,16 @@ def require_finite(output: Tensor) -> None:
 
 
 def require_samples(x: Tensor, batch_size: int) -> None:
-    """Raise ShapeError if there is no sample, RangeError if a batch would hold none."""
+    """Raise ShapeError if there is no sample, RangeError if a batch would hold none or a value is NaN or infinite."""
     if x.ndim == 0 or x.shape[0] == 0:
         raise ShapeError(
             f"the input has shape {tuple(x.shape)}, but (samples, *features) with at least one sample was wanted."
         )
     if batch_size < 1:
         raise RangeError(f"batch_size is {batch_size}, but a batch needs at least one place.")
+    if not math.isfinite(x.sum(dtype=torch.float64).item()) and not bool(torch.isfinite(x).all()):
+        # a membrane that is NaN never fires, so such a sample would get an answer
+        raise RangeError("the input holds NaN or infinity; repair the data, and check their scale.")
 
 
 def require_engine(engine: StepEngine[Any]) -> None:

@@ -9,6 +9,7 @@ from .headlines import cards, lead
 from .markup import name
 from .pictures import cost_pictures, inner_pictures, time_pictures
 from .reading import Part, read
+from .robustness import robustness
 from .tables import conversion, layers, oracle, sources, step_by_step
 
 __all__ = ["render_report"]
@@ -53,11 +54,12 @@ def _sections(root: Part) -> str:
     convert, evaluate = root["convert"], root["evaluate"]
     time = time_pictures(convert, evaluate) + ([] if evaluate else [_invitation()])
     cost, exit_rule = cost_pictures(evaluate), oracle(evaluate)
-    on_chip = hardware(convert, root["run"])
+    on_chip, under_attack = hardware(convert, root["run"]), robustness(evaluate["robustness"])
     return "\n".join(
         (
             _section("Accuracy over time", _grid(time) + step_by_step(convert, evaluate)),
             _section("What a decision costs", _grid(cost) + exit_rule) if cost or exit_rule else "",
+            _section("Under attack", under_attack) if under_attack else "",
             _section("Inside the network", _grid(inner_pictures(convert, evaluate)) + layers(convert)),
             _section("On hardware", on_chip) if on_chip else "",
             _section("Conversion", conversion(convert)),
