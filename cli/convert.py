@@ -1,6 +1,6 @@
 """``spikeport convert``: a trained network in, a folder with the spiking one out."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -159,6 +159,7 @@ def conversion_tables(result: Mapping[str, Any]) -> list[Any]:
             (f"SNN accuracy after {len(accuracy)} steps", percent(accuracy[-1], intervals[-1], n)),
             ("steps to come within", needed),
             ("import error", f"{result['ann_output_max_error']:.1e} of the largest output"),
+            ("stays analog", _analog(result.get("stays_analog", ()))),
             *(("note", text) for text in result["notes"]),
         ],
     )
@@ -205,6 +206,16 @@ def _front(search: Mapping[str, Any] | None) -> list[Any]:
             [*body, *refused],
         )
     ]
+
+
+def _analog(found: Sequence[Mapping[str, Any]]) -> str | None:
+    """Operators that are evaluated on whole values, by kind, with their operations a sample."""
+    kinds: dict[str, list[float]] = {}
+    for row in found:
+        kinds.setdefault(row["operator"], []).append(row["operations_per_sample"])
+    total = sum(map(sum, kinds.values()))
+    said = ", ".join(f"{len(each)} × {kind} ({sum(each):,.0f})" for kind, each in kinds.items())
+    return f"{total:,.0f} operations a sample: {said}" if kinds else None
 
 
 def _number(value: float | None, form: str) -> str | None:

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..networks.activity import ActivityMeter, analog_synapses, sent
-from ..networks.engine import Engine
+from ..networks.activity import ActivityMeter, analog_functions, analog_synapses, sent
+from ..networks.engine import Engine, constant_nodes
 from ..networks.graph import Graph, Node
 from ..networks.reference import channelwise
 
@@ -75,6 +75,23 @@ def layer_rows(
             "multiply_accumulates_per_sample": multiplies.get(node.name, 0),
         }
         for node in neurons
+    ]
+
+
+def analog_rows(graph: Graph, timesteps: int) -> list[dict[str, Any]]:
+    """One JSON row for each node that is evaluated on whole values, with its operations a sample over all steps.
+
+    See ``analog_functions`` for what an operation is; what follows from a constant input alone is evaluated once.
+    """
+    fixed = constant_nodes(graph)
+    return [
+        {
+            "name": name,
+            "operator": graph.by_name[name].attributes.get("function", graph.by_name[name].operator),
+            "evaluations": 1 if name in fixed else timesteps,
+            "operations_per_sample": count * (1 if name in fixed else timesteps),
+        }
+        for name, count in analog_functions(graph).items()
     ]
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .._check import RangeError, ShapeError
 from ..conversion.codes import parse_code
-from ..conversion.layers import layer_rows
+from ..conversion.layers import analog_rows, layer_rows
 from ..conversion.methods import Auto, Choice, Recipe, chosen
 from ..conversion.rewrite import simplified
 from ..conversion.source import Source, analog_output, check_graph, check_source
@@ -131,6 +131,7 @@ def convert_network(
         "ann_output_max_error": folds.error,
         **accuracy_rows(torch.from_numpy(held.outputs), labels[folds.exit], held.ann_labels),
         "layers": layer_rows(choice.graph, analog, x[folds.exit[:LAYER_SAMPLES]], timesteps),
+        "stays_analog": analog_rows(choice.graph, timesteps),
     }
     information = {"preprocessing": calibration.preprocessing.to_json(), "seed": seed}
     conversion = {"method": choice.method, "timesteps": timesteps, "spikes": code}

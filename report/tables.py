@@ -18,6 +18,7 @@ _LAYER_HEAD = (
     "Dead",
     "Saturated",
     "Spikes",
+    "Payload bits",
     "Accumulates",
     "Multiply-accumulates",
 )
@@ -28,7 +29,19 @@ def layers(convert: Part) -> str:
     rows = [_layer(number, layer) for number, layer in enumerate(convert["layers"].each(), 1)]
     if not rows:
         return "<p>The report names no layers.</p>"
-    return table("Layers; spikes and operations per sample, over all time steps", _LAYER_HEAD, rows, kind="layers")
+    shown = table("Layers; spikes and operations per sample, over all time steps", _LAYER_HEAD, rows, kind="layers")
+    analog = [
+        (
+            name(row["name"].text()),
+            name(row["operator"].text()),
+            num(row["evaluations"], steps),
+            num(row["operations_per_sample"], count),
+        )
+        for row in convert["stays_analog"].each()
+    ]
+    if not analog:
+        return shown
+    return shown + table("What stays analog, per sample", ("Node", "Operator", "Evaluations", "Operations"), analog)
 
 
 def _layer(number: int, layer: Part) -> tuple[str, ...]:
@@ -44,6 +57,7 @@ def _layer(number: int, layer: Part) -> tuple[str, ...]:
         num(layer["dead_fraction"], percent),
         num(layer["saturated_fraction"], percent),
         num(layer["spikes_per_sample"], count),
+        num(layer["payload_bits_per_sample"], count),
         num(layer["accumulates_per_sample"], count),
         num(layer["multiply_accumulates_per_sample"], count),
     )
