@@ -15,7 +15,7 @@ from torch import Tensor
 from ..networks.engine import Engine
 from ..networks.graph import Graph, Node
 from .rewrite import mapped, with_arrays
-from .statistics import by_channel, channel_axis
+from .statistics import by_channel, by_unit, channel_axis
 
 ELEMENTS = 1 << 26  # of the largest value held over the whole window (256 MiB of float32)
 PASSES = 4
@@ -47,7 +47,8 @@ def _one_pass(graph: Graph, analog: Graph, x: np.ndarray, timesteps: int, share:
         if node.operator != "neuron":
             return None
         spikes, axis = engine.neuron_sequence(node, inputs[0], timesteps), channel_axis(graph, node)
-        once, rate = _missing(node, spikes, wanted[node.name], axis)
+        missing = _missing(node, spikes, wanted[node.name], axis)
+        once, rate = (by_unit(graph, node, part) for part in missing)
         arrays = {"bias": node.arrays["bias"] + share * rate, "initial": node.arrays["initial"] + share * once}
         found[node.name] = with_arrays(node, **arrays)
         return engine.neuron_sequence(found[node.name], inputs[0], timesteps)
