@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .._check import AccuracyGateMissed
+from .._check import AccuracyGateMissed, RangeError
 from . import options
 from .output import finish, note, percent, progress_bar, rows, table
 
@@ -41,6 +41,15 @@ def evaluate(
     timing: Annotated[
         bool, typer.Option("--timing/--no-timing", help="Measure the wall time of early exit and of the fixed window.")
     ] = True,
+    attack: Annotated[
+        float | None,
+        typer.Option(
+            "--attack", metavar="E", help="Also attack early exit, within E (a share) of each channel's range."
+        ),
+    ] = None,
+    attack_samples: Annotated[
+        int, typer.Option("--attack-samples", min=1, metavar="N", help="Samples that are attacked.")
+    ] = 200,
     min_accuracy: options.MinAccuracy = None,
     seed: options.Seed = 0,
     allow_code: options.AllowCode = False,
@@ -53,11 +62,14 @@ def evaluate(
     never on DATA. The result also goes into DIR's report; --min-accuracy is held against the accuracy with early exit.
     """
     from ..data import drop_shared as without_shared
-    from ..evaluation.evaluate import evaluate_network
+    from ..evaluation.evaluate import evaluate_network, exit_rule
     from ..evaluation.folder import keep_integer, read_folder, read_report, require_writable, update_report
+    from ..evaluation.robustness import measure_robustness
     from ..report import render_report
 
     chosen = options.parse_rule(policy, guarantee, min_steps)
+    if attack is not None and bits is not None:
+        raise RangeError("--attack needs gradients, and the integer network of --bits has none; leave one of them out.")
     held = read_folder(folder)
     require_writable(folder)
     preprocessing = options.changed(held.preprocessing, scale, mean, std, layout)
@@ -69,6 +81,10 @@ def evaluate(
     asked: dict[str, Any] = {"policy": chosen, "max_loss": max_loss, "seed": seed, "timing": timing}
     with progress_bar() as progress:
         result = evaluate_network(network, held.analog, held.exit, samples, progress=progress, **asked)
+        if attack is not None:
+            said = {"epsilon": attack, "n": attack_samples, "max_loss": max_loss, "seed": seed, "progress": progress}
+            rule, _ = exit_rule(chosen, held.exit, max_loss, seed)
+            result["robustness"] = measure_robustness(held.spiking, held.analog, held.exit, samples, rule, **said)
     update_report(folder, {**read_report(folder), "evaluate": result}, render_report)
     missed = _missed(result, min_accuracy)
     finish(result, [*evaluation_tables(result), f"see {folder / 'report.html'}"], as_json, missed)
@@ -133,7 +149,30 @@ def evaluation_tables(result: Mapping[str, Any]) -> list[Any]:
             for step in shown
         ],
     )
-    return [steps, summary]
+    return [steps, *_attacked(result.get("robustness")), summary]
+
+
+def _attacked(robustness: Mapping[str, Any] | None) -> list[Any]:
+    if robustness is None:
+        return []
+    rung = robustness["alarm"].get("rang_after", {})
+    return [
+        table(
+            f"Early exit under attack, within {100 * robustness['epsilon']:g} % of the range, n = {robustness['n']}",
+            ("input", "defence", "mean steps", "accuracy", "wrong only early", "alarm after"),
+            [
+                (
+                    row["input"],
+                    row["defence"] if row["defence"] != "cap" else f"at most {row['cap']} steps",
+                    f"{row['mean_steps']:.2f}",
+                    percent(row["accuracy"]),
+                    percent(row["wrong_only_early"]),
+                    rung.get(row["input"]) if row["defence"] == "none" else None,
+                )
+                for row in robustness["rows"]
+            ],
+        )
+    ]
 
 
 def _guaranteed(promised: Mapping[str, Any] | None) -> str | None:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from .._check import RangeError, SpikeportError
+from ..conversion.layers import analog_rows
 from ..conversion.source import analog_output
 from ..data import Dataset, refuse_shared
 from ..hardware.program import IntegerProgram
@@ -46,7 +47,7 @@ from .integer import BITS
 from .policies import Policy
 from .timing import timed
 
-__all__ = ["calibrated_rule", "evaluate_network", "policy_name"]
+__all__ = ["calibrated_rule", "evaluate_network", "exit_rule", "policy_name"]
 
 EXIT_CHUNK = 4
 ENGINE_SAMPLES = 512  # that the exit engine decides again, in batches whose samples come and go
@@ -105,7 +106,7 @@ def evaluate_network(  # noqa: PLR0913 - four parts and five options
     require_labels("the labels", labels, exit_data.outputs.shape[2])
     activity = measured(spiking, data.x, steps, lambda done: tell("run all steps", done))
     truth = torch.from_numpy(labels)
-    rule, promised = _rule(policy, exit_data, max_loss, seed)
+    rule, promised = exit_rule(policy, exit_data, max_loss, seed)
     decisions, early = _early(spiking, data, rule, activity, truth, seed, tell)
     if isinstance(rule, ConformalExit):
         promised |= measured_sets(rule, activity.outputs, decisions, truth)
@@ -122,17 +123,21 @@ def evaluate_network(  # noqa: PLR0913 - four parts and five options
         **accuracy_rows(activity.outputs, labels, ann_labels),
         "spikes_per_sample_by_step": activity.spikes.mean(1).cumsum(0).tolist(),
         "synaptic_operations_by_step": activity.accumulates.mean(1).cumsum(0).tolist(),
+        "payload_bits_per_sample_by_step": activity.payload.mean(1).cumsum(0).tolist(),
         "multiply_accumulates_per_sample": multiplies(graph_of(spiking), steps),
+        "analog_operations_per_sample": sum(
+            row["operations_per_sample"] for row in analog_rows(graph_of(spiking), steps)
+        ),
         "early_exit": early,
         "oracle": oracle(activity.outputs, truth)._asdict(),
         "figures": exit_figures(spiking, data.x, activity, decisions, truth, steps),
     }
 
 
-def _rule(
+def exit_rule(
     policy: FixedSteps | Guarantee | Policy | None, exit_data: ExitData, max_loss: float, seed: int
 ) -> tuple[AnyRule, dict[str, Any]]:
-    """The rule, and what it promises."""
+    """The rule that a policy gives on the exit split, and what it promises."""
     if isinstance(policy, Guarantee):
         return policy.rule(exit_data, seed=seed)
     if isinstance(policy, Policy):
