@@ -43,22 +43,16 @@ RATIONAL = (0, 1, 3, 5)  # the formulas that need no exponential
 
 
 @part
-def rational(d: Floats, formula: int, height: np.float32, sharpness: np.float32, p: Floats) -> None:
-    """``derivative`` for the formulas in ``RATIONAL``."""
+def rational(d: np.float32, formula: int, height: np.float32, sharpness: np.float32) -> np.float32:
+    """The derivative at one place for the formulas in ``RATIONAL``; the compiler makes a loop of each formula."""
+    y = sharpness * abs(d)
     if formula == 0:  # arctangent
-        for f in range(len(p)):
-            y = sharpness * abs(d[f])
-            p[f] = height / (ONE + y * y)
-    elif formula == 1:  # fast sigmoid, SuperSpike
-        for f in range(len(p)):
-            y = sharpness * abs(d[f])
-            p[f] = height / ((ONE + y) * (ONE + y))
-    elif formula == 3:  # triangle
-        for f in range(len(p)):
-            p[f] = height * max(ZERO, ONE - sharpness * abs(d[f]))
-    else:  # straight through
-        for f in range(len(p)):
-            p[f] = height
+        return height / (ONE + y * y)
+    if formula == 1:  # fast sigmoid, SuperSpike
+        return height / ((ONE + y) * (ONE + y))
+    if formula == 3:  # triangle
+        return height * max(ZERO, ONE - y)
+    return height  # straight through
 
 
 @part
@@ -72,4 +66,5 @@ def derivative(d: Floats, formula: int, height: np.float32, sharpness: np.float3
         for f in range(len(p)):
             p[f] = height * p[f] / ((ONE + share * p[f]) * (ONE + share * p[f]))
     else:
-        rational(d, formula, height, sharpness, p)
+        for f in range(len(p)):
+            p[f] = rational(d[f], formula, height, sharpness)

@@ -294,11 +294,16 @@ def _prepare_plain(
 
 
 @part
-def _step_back_plain(width: int, real: Floats, ds: Floats, dx: Floats) -> None:
-    """What ``_step_back`` computes where e is c and only a subtraction at once takes part: the commonest case."""
-    b, c, p, theta_e = real[B:THETA], real[_C:_E], real[_P:_G], real[_THETA_E:_SUM_B]
+def _step_back_plain(
+    width: int, real: Floats, d: Floats, ds: Floats, dx: Floats, formula: int, height: np.float32, sharpness: np.float32
+) -> None:
+    """What ``_step_back`` computes where e is c and only a subtraction at once takes part: the commonest case.
+
+    One loop: with the derivative in a loop before it, it takes a quarter longer.
+    """
+    b, c, theta_e = real[B:THETA], real[_C:_E], real[_THETA_E:_SUM_B]
     for f in range(width):
-        du = c[f] + p[f] * (ds[f] - theta_e[f] * c[f])
+        du = c[f] + rational(d[f], formula, height, sharpness) * (ds[f] - theta_e[f] * c[f])
         dx[f] = du
         c[f] = b[f] * du
 
@@ -324,14 +329,13 @@ def _backward_block_plain(
     bits = np.empty(_ROWS + 3 * BLOCK, np.uint32)
     real = bits.view(np.float32)
     row_d, row_s = bits[_ROWS : _ROWS + BLOCK], bits[_ROWS + BLOCK : _ROWS + 2 * BLOCK]
-    row_x, p = bits[_ROWS + 2 * BLOCK :], real[_P : _P + width]
+    row_x = bits[_ROWS + 2 * BLOCK :]
     _prepare_plain(n, low, real, to_after, beta, threshold, factors)
     for t in range(steps - 1, -1, -1):
         start = (t * batch + n) * features + low
         row = to_current[start : start + width]
         d, ds = read(saved[start : start + width], row_d), read(to_spikes[start : start + width], row_s)
-        rational(d, formula, factors[HEIGHT], factors[SHARPNESS], p)
-        _step_back_plain(width, real, ds, writable(row, row_x))
+        _step_back_plain(width, real, d, ds, writable(row, row_x), formula, factors[HEIGHT], factors[SHARPNESS])
         write(row, row_x)
     for f in range(width):
         to_membrane[first + f] = real[_C + f]
