@@ -30,6 +30,8 @@ if TYPE_CHECKING:  # the same names for type checkers; a test compares them with
     from .data import load_data
     from .evaluation.convert import convert_network
     from .evaluation.evaluate import evaluate_network
+    from .evaluation.finetune import Finetuning, finetune_network
+    from .evaluation.search import Search, search_network
     from .inference import DynamicConfidence, FixedSteps, run_with_exit
     from .networks.engine import Engine
     from .networks.file import load_graph, save_graph
@@ -44,10 +46,12 @@ __all__ = [
     "CorruptFileError",
     "DynamicConfidence",
     "Engine",
+    "Finetuning",
     "FixedSteps",
     "Graph",
     "RangeError",
     "Recipe",
+    "Search",
     "ShapeError",
     "SpikeportError",
     "UnsupportedError",
@@ -56,6 +60,7 @@ __all__ = [
     "__version__",
     "convert_network",
     "evaluate_network",
+    "finetune_network",
     "from_snntorch",
     "import_module",
     "import_onnx",
@@ -66,6 +71,7 @@ __all__ = [
     "render_report",
     "run_with_exit",
     "save_graph",
+    "search_network",
 ]
 
 _HOME = {  # public name -> the module that it comes from
@@ -75,10 +81,12 @@ _HOME = {  # public name -> the module that it comes from
     "CorruptFileError": "_check",
     "DynamicConfidence": "inference",
     "Engine": "networks.engine",
+    "Finetuning": "evaluation.finetune",
     "FixedSteps": "inference",
     "Graph": "networks.graph",
     "RangeError": "_check",
     "Recipe": "conversion.methods",
+    "Search": "evaluation.search",
     "ShapeError": "_check",
     "SpikeportError": "_check",
     "UnsupportedError": "_check",
@@ -86,6 +94,7 @@ _HOME = {  # public name -> the module that it comes from
     "WorkerTimeout": "_check",
     "convert_network": "evaluation.convert",
     "evaluate_network": "evaluation.evaluate",
+    "finetune_network": "evaluation.finetune",
     "from_snntorch": "conversion.from_snntorch",
     "import_module": "conversion.module_import",
     "import_onnx": "conversion.onnx_import",
@@ -96,6 +105,7 @@ _HOME = {  # public name -> the module that it comes from
     "render_report": "report",
     "run_with_exit": "inference",
     "save_graph": "networks.file",
+    "search_network": "evaluation.search",
 }
 
 

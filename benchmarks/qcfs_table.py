@@ -40,8 +40,7 @@ from spikeport.training.settings import OptimizerSettings, TrainingSettings
 
 RESULTS = Path(__file__).resolve().parent / "results"
 PIXELS = Preprocessing(1 / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "NHWC")
-LEVELS = 4
-CODES = ("binary", "signed", f"burst:{LEVELS}")
+CODES = ("binary", "signed", "burst:4")
 WANTED = {4: 0.5, 2: 2.0}  # points below the network in levels, at most
 SHOWN = (1, 2, 4, 8)
 CHEAP = (Recipe(Trained(), False), Recipe(Trained(), True), Recipe(Trained(), True, step_biases=True))
@@ -59,17 +58,17 @@ def train_both(name: str, data: Dataset, options: argparse.Namespace) -> tuple[S
     fit, validation = data.take(rows), held.take(np.arange(0, len(held.x), 2))
     training = TrainingSettings(epochs=options.epochs, batch_size=64, seed=options.seed, tensorboard=False)
     how = Finetuning(
-        LEVELS, training, OptimizerSettings(learning_rate=3e-3), augment=parse_augmentation(("flip", "shift 4"))
+        options.levels, training, OptimizerSettings(learning_rate=3e-3), augment=parse_augmentation(("flip", "shift 4"))
     )
     begin = time.process_time()
     relu, first = train_analog(arranged(source.graph), fit, validation, how)
-    ceilings = MeanSquare(LEVELS).thresholds(relu, fit.x, LEVELS)
+    ceilings = MeanSquare(options.levels).thresholds(relu, fit.x, options.levels)
     again = replace(
         how,
         training=replace(training, epochs=options.finetune_epochs),
         optimizer=OptimizerSettings(learning_rate=1e-3),
     )
-    levels, second = train_analog(with_quantised_activations(relu, ceilings, LEVELS), fit, validation, again)
+    levels, second = train_analog(with_quantised_activations(relu, ceilings, options.levels), fit, validation, again)
     about = {
         "n_train": len(rows),
         "epochs": [options.epochs, options.finetune_epochs],
@@ -78,7 +77,7 @@ def train_both(name: str, data: Dataset, options: argparse.Namespace) -> tuple[S
         "device": f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads",
     }
     calibration = held.take(np.arange(1, len(held.x), 2))  # the other half chose the epoch
-    return analog_source(relu, name), analog_source(levels, f"{name}_qcfs{LEVELS}"), calibration, about
+    return analog_source(relu, name), analog_source(levels, f"{name}_qcfs{options.levels}"), calibration, about
 
 
 def measure(levels: Source, calibration: Dataset, test: Dataset, code: str, keep: Path | None) -> dict[str, Any]:
@@ -126,6 +125,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="the folder that prepare_data.py wrote")
     parser.add_argument("--networks", nargs="*", choices=list(NETWORKS), default=list(NETWORKS))
     parser.add_argument("--codes", nargs="*", default=list(CODES))
+    parser.add_argument("--levels", type=int, default=4)
     parser.add_argument("--width", type=int, default=16)
     parser.add_argument("--epochs", type=int, default=8, help="of the ReLU network")
     parser.add_argument("--finetune-epochs", type=int, default=4, help="of the network in levels")
@@ -150,7 +150,7 @@ def main() -> None:
         labels = [analog_output(source.graph, test.x).argmax(1) for source in (relu, levels)]
         accuracies = [float((each == test.y).mean()) for each in labels]
         cost = paired_difference_interval(*(torch.from_numpy(each) for each in (*labels[::-1], test.y)))
-        result = {"n": len(test.x), "levels": LEVELS, "seed": options.seed, "width": options.width, **about}
+        result = {"n": len(test.x), "levels": options.levels, "seed": options.seed, "width": options.width, **about}
         result |= {"relu_accuracy": accuracies[0], "levels_difference": [cost.value, cost.low, cost.high], "rows": []}
         for code in options.codes:
             result["rows"].append(measure(levels, calibration, test, code, options.keep))
