@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from vit import VisionTransformer, train
 
@@ -35,11 +36,13 @@ def network_for(fit: Dataset, epochs: int, seed: int, keep: Path | None) -> tupl
     if kept and kept.exists():
         network = VisionTransformer()
         network.load_state_dict(load_file(kept))
-        return network.eval(), None
+        with safe_open(kept, "pt") as held:
+            seconds = (held.metadata() or {}).get("seconds")
+        return network.eval(), None if seconds is None else float(seconds)
     assert fit.y is not None
     network, seconds = train(torch.from_numpy(fit.x), torch.from_numpy(fit.y), epochs=epochs, seed=seed)
     if kept:
-        save_file(network.state_dict(), kept)
+        save_file(network.state_dict(), kept, {"seconds": str(seconds)})
     return network, seconds
 
 
