@@ -14,7 +14,7 @@ from ..conversion.codes import parse_code
 from ..conversion.methods import Auto, Recipe
 from ..conversion.module_import import state_sha256
 from ..conversion.reconstruct import Reconstruction
-from ..conversion.rewrite import arranged, simplified
+from ..conversion.rewrite import arranged, simplified, without_lines
 from ..conversion.source import Source, analog_output, check_source
 from ..conversion.spiking import require_convertible
 from ..conversion.thresholds import MeanSquare, Trained
@@ -113,9 +113,9 @@ def folder_source(path: str | Path) -> tuple[Source, Preprocessing, tuple[tuple[
     Raises SpikeportError where the folder holds none, as its network was trained with spikes.
     """
     held = read_folder(path)
-    graph = held.analog
-    if graph is None:
+    if held.analog is None:
         raise SpikeportError(f"{path} holds no analog network: it was trained with spikes; give one that was converted")
+    graph = without_lines(held.analog)
     about = held.report["convert"]
     source = Source(about["model"], graph, lambda x: analog_output(graph, x), about["source_sha256"])
     return source, held.preprocessing, held.shapes

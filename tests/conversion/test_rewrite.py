@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from spikeport import UnsupportedError
-from spikeport.conversion.rewrite import is_maximum, simplified
+from spikeport.conversion.differential import with_lines
+from spikeport.conversion.rewrite import arranged, is_maximum, simplified, without_lines
 from spikeport.conversion.source import analog_output
 from spikeport.conversion.spiking import require_convertible
 from spikeport.networks.graph import Graph, Node, make_node
@@ -257,3 +258,42 @@ def test_a_shift_by_row_is_not_taken_for_one_by_unit() -> None:
     graph = whole(body, (4, 4))
     x = torch.randn(5, 4, 4, generator=torch.Generator().manual_seed(0)).numpy()
     np.testing.assert_allclose(analog_output(simplified(graph), x), analog_output(graph, x), rtol=1e-5, atol=1e-5)
+
+
+def test_arranged_keeps_batch_norm_and_the_output() -> None:
+    nodes = [
+        conv("c", "x", 4, 2, bias=False),
+        norm("b", "c", 4),
+        relu("r", "b"),
+        relu("twice", "r"),
+        pool("p", "twice"),
+    ]
+    graph = Graph.of([make_node("x", "input", shape=(2, 8, 8)), *nodes, make_node("y", "output", ["p"])])
+    made = arranged(graph)
+    assert [node.operator for node in made.nodes] == [
+        "input",
+        "conv2d",
+        "batch_norm",
+        "max_pool",
+        "activation",
+        "output",
+    ]
+    x = np.random.default_rng(0).normal(size=(5, 2, 8, 8)).astype(np.float32)
+    np.testing.assert_allclose(analog_output(made, x), analog_output(graph, x), atol=1e-5)
+    assert not simplified(made).of_operator("batch_norm")
+
+
+def test_lines_can_be_taken_out_again() -> None:
+    nodes = [
+        make_node("x", "input", shape=(6,)),
+        make_node("l1", "linear", ["x"], arrays={"weight": grid(5, 6)}),
+        make_node("l2", "linear", ["l1"], arrays={"weight": grid(4, 5)}),
+        make_node("l3", "linear", ["l2"], arrays={"weight": grid(3, 4)}),
+        make_node("y", "output", ["l3"]),
+    ]
+    graph = Graph.of(nodes)
+    lined = with_lines(graph)
+    assert len(lined.of_operator("activation")) == 2
+    back = without_lines(lined)
+    assert [node.name for node in back.nodes] == [node.name for node in graph.nodes]
+    assert [node.inputs for node in back.nodes] == [node.inputs for node in graph.nodes]
