@@ -50,6 +50,7 @@ def _tables(facts: Mapping[str, Any]) -> list[Any]:
             ("output", _shape(facts.get("output_shape"))),
             ("parameters", f"{facts['parameters']:,}" if "parameters" in facts else None),
             ("operators", operators or None),
+            ("can be converted to", ", ".join(f"{kind} spikes" for kind in facts.get("spikes", ())) or None),
             *(("note", text) for text in facts.get("notes", ())),
             *(("cannot be converted", problem) for problem in facts["unsupported"]),
         ],

@@ -26,7 +26,7 @@ def with_plain_attention(module: nn.Module) -> nn.Module:
 class _BatchFirst(nn.MultiheadAttention):
     """softmax(Q K^T / sqrt(d)) V by heads, (batch, tokens, width); the attention weights are not returned."""
 
-    def forward(  # type: ignore[override]
+    def forward(
         self, query: Tensor, key: Tensor, value: Tensor, *masks: Any, attn_mask: Tensor | None = None, **options: Any
     ) -> tuple[Tensor, None]:
         if any(mask is not None for mask in (*masks[:1], *masks[2:3], options.get("key_padding_mask"))):

@@ -15,8 +15,12 @@ from .statistics import by_unit
 
 ANY_FUNCTION = "choose --spikes differential"
 NEED_VALUES = {
-    "function": "is no ReLU",
-    "softmax": "softmax inside the network",
+    "gelu": "GELU",
+    "gelu_tanh": "GELU",
+    "silu": "SiLU",
+    "hard_swish": "hard-swish",
+    "hard_sigmoid": "hard-sigmoid",
+    "softmax": "Softmax inside the network",
     "layer_norm": "LayerNorm",
     "rms_norm": "RMSNorm",
     "matmul": "a product of two rates",
@@ -53,9 +57,9 @@ def _quantised(node: Node) -> str:
 
 
 def _objection(graph: Graph, node: Node) -> str:
-    if node.operator in NEED_VALUES:
-        what = f"{node.attributes['function']} " if node.operator == "function" else ""
-        return f"{what}{NEED_VALUES[node.operator]}: {ANY_FUNCTION}, or retrain with ReLU and batch norm"
+    if node.operator in ("function", *NEED_VALUES):
+        what = NEED_VALUES.get(node.attributes.get("function", node.operator), "no ReLU")
+        return f"{what}: {ANY_FUNCTION}, or retrain with ReLU and batch norm"
     if node.operator == "multiply":
         return f"a product of two rates: {ANY_FUNCTION}, or replace it by a convolution or a constant factor"
     before_neuron = all(graph.by_name[name].operator == "activation" for name in graph.consumers[node.name])

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .._check import UnsupportedError
+from ..conversion.codes import KINDS
 from ..conversion.open import open_model
 from ..conversion.rewrite import simplified
 from ..conversion.spiking import require_convertible
@@ -48,11 +49,21 @@ def describe(
     graph = simplified(source.graph)
     facts = {"kind": kind, **_of_graph(source.graph, Path(source.name)), "sha256": source.sha256}
     facts["notes"] = list(source.notes)
+    refused = {code: error for code in KINDS if (error := _refusal(graph, code))}
+    facts["spikes"] = [code for code in KINDS if code not in refused]
+    if facts["spikes"]:
+        return Description(facts)
+    problem = refused["differential"]  # what the code that carries most cannot carry
+    return Description({**facts, "unsupported": list(problem.problems or [str(problem)])}, problem)
+
+
+def _refusal(graph: Graph, code: str) -> UnsupportedError | None:
+    """Why the network cannot be converted with these spikes, if so."""
     try:
-        require_convertible(graph)
+        require_convertible(graph, code)
     except UnsupportedError as error:
-        return Description({**facts, "unsupported": list(error.problems or [str(error)])}, error)
-    return Description(facts)
+        return error
+    return None
 
 
 def _of_graph(graph: Graph, path: Path) -> dict[str, Any]:
