@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from .._check import RangeError, require_in_range
-from .checks import require_outputs
+from .checks import require_finite, require_outputs
 from .rules import DynamicConfidence
 from .scores import MaxSoftmax, Score
 from .sweep import ExitCurve, exit_curve
@@ -49,9 +49,10 @@ def confidence_candidates(outputs: Tensor) -> tuple[MaxSoftmax, ...]:
     log-odds of an average sample end at k, and an average sample gains k / T a step.  Of outputs that add logits with
     a gap of 10 a step, these are 2.5 T to T / 6, around the fixed divisor of Dynamic Confidence (30 for 27 steps).
     Outputs in another unit get the same decisions.
-    Raises RangeError if all outputs of the last step are equal.
+    Raises RangeError if all outputs of the last step are equal, or some are NaN or infinite.
     """
     require_outputs(outputs)
+    require_finite(outputs)
     best = outputs[-1].double().topk(min(2, outputs.shape[2]), dim=-1).values
     gap = float((best[:, 0] - best[:, -1]).mean())
     if gap == 0:

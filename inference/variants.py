@@ -13,6 +13,7 @@ from .._check import RangeError
 from .checks import require_finite, require_outputs
 from .rules import AnyRule, LookingBack, ask, steps_of
 from .scores import MaxSoftmax, Score
+from .sweep import correct_by_step
 
 __all__ = ["Delayed", "PerStepThresholds", "TopTwoGap", "calibrate_steps", "fitted_divisor"]
 
@@ -167,9 +168,10 @@ def fitted_divisor(outputs: Tensor, labels: Tensor) -> MaxSoftmax:
 
     outputs: cumulative, (T, N, classes), held out; labels: int64 (N,).
     Source: Guo et al. 2017, "On Calibration of Modern Neural Networks", arXiv 1706.04599.
-    Raises RangeError where all outputs of the last step are equal.
+    Raises RangeError where all outputs of the last step are equal, for NaN, and as ``correct_by_step``.
     """
-    require_outputs(outputs)
+    correct_by_step(outputs, labels)
+    require_finite(outputs)
     last = outputs[-1].double()
     spread = float((last.max(-1).values - last.min(-1).values).mean())
     if spread == 0:
