@@ -82,7 +82,13 @@ def evaluate(
     with progress_bar() as progress:
         result = evaluate_network(network, held.analog, held.exit, samples, progress=progress, **asked)
         if attack is not None:
-            said = {"epsilon": attack, "n": attack_samples, "max_loss": max_loss, "seed": seed, "progress": progress}
+            said: dict[str, Any] = {
+                "epsilon": attack,
+                "n": attack_samples,
+                "max_loss": max_loss,
+                "seed": seed,
+                "progress": progress,
+            }
             rule, _ = exit_rule(chosen, held.exit, max_loss, seed)
             result["robustness"] = measure_robustness(held.spiking, held.analog, held.exit, samples, rule, **said)
     update_report(folder, {**read_report(folder), "evaluate": result}, render_report)

@@ -160,7 +160,7 @@ class CompiledNetwork:
 
     def __init__(self, folder: Path) -> None:
         try:
-            self.about, *self._programs = host.open_folder(folder)
+            self.about, self._start, self._step, self._head = host.open_folder(folder)
             self.input, self.format = tuple(self.about["input"]), str(self.about["format"])
         except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
             raise CorruptFileError(f"{folder} holds no whole programs ({error}); run spikeport export again.") from None
@@ -176,7 +176,10 @@ class CompiledNetwork:
         parts = []
         for first in range(0, len(x), batch_size):
             try:
-                parts.append(host.decide(self.about, *self._programs, x[first : first + batch_size].numpy()))
+                parts.append(self._decide(x[first : first + batch_size].numpy()))
             except ValueError as error:
                 raise RangeError(f"samples from {first} on: {error}.") from None
         return Decisions(*(torch.from_numpy(np.concatenate(column)) for column in zip(*parts, strict=True)))
+
+    def _decide(self, x: np.ndarray) -> tuple[np.ndarray, ...]:
+        return host.decide(self.about, self._start, self._step, self._head, x)

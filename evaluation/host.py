@@ -22,7 +22,7 @@ Run = Callable[[Sequence[Any]], Arrays]
 
 def open_onnx(path: Path) -> Run:
     """A program as a function of arrays, run by ONNX Runtime on one thread."""
-    import onnxruntime  # type: ignore[import-untyped]
+    import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1

@@ -113,6 +113,7 @@ class _Run(Generic[State]):
     """
 
     state: State
+    memory: Tensor | None = None
 
     def __init__(
         self, engine: StepEngine[State], x: Tensor, rule: AnyRule, batch_size: int, exchange_cost: float
@@ -246,5 +247,5 @@ class _Run(Generic[State]):
         self.block = self.x[torch.from_numpy(sample).to(self.x.device)]  # a copy: it is written to
         self.age = np.zeros(len(sample), dtype=np.int64)
         self.live = np.ones(len(sample), dtype=np.bool_)
-        self.memory: Tensor | None = None
+        self.memory = None
         self.idle_steps = 0

@@ -161,10 +161,10 @@ def _trained(features: Tensor, right: Tensor, price: float, steps: int, divisor:
             first, first_bias, second, second_bias = parameters
             loss = expected_cost(torch.tanh(x @ first.T + first_bias) @ second + second_bias, cost)
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
-    rows, first_bias, second, second_bias = (weight.detach().tolist() for weight in parameters)
+    rows, shift, out, out_shift = (weight.detach().tolist() for weight in parameters)
     return LearnedGate(
-        divisor, steps, tuple(mean.tolist()), tuple(spread.tolist()), tuple(map(tuple, rows)), tuple(first_bias),
-        tuple(second), second_bias,
+        divisor, steps, tuple(mean.tolist()), tuple(spread.tolist()), tuple(map(tuple, rows)), tuple(shift),
+        tuple(out), out_shift,
     )  # fmt: skip

@@ -144,7 +144,7 @@ class Engine:
         self._replayed = (
             _replayed(graph, self._fixed) if max_steps <= REPLAY_STEPS and dtype == torch.float32 else frozenset()
         )
-        self._kept = _boundary(graph, self._fixed)
+        self._kept = boundary(graph, self._fixed)
         self._dead_after = _dead_after(graph, self._kept)
         self._delayed = [
             (f"{node.name}.{position}", node, edge)
@@ -371,7 +371,7 @@ def _replayed(graph: Graph, fixed: frozenset[str]) -> frozenset[str]:
     )
 
 
-def _boundary(graph: Graph, fixed: frozenset[str]) -> frozenset[str]:
+def boundary(graph: Graph, fixed: frozenset[str]) -> frozenset[str]:
     """Fixed nodes that some other node reads at every step."""
     return frozenset(s for node in graph.nodes if node.name not in fixed for s in node.sources if s in fixed)
 

@@ -20,7 +20,7 @@ from .._check import RangeError, UnsupportedError
 from ..neurons.kernels import DifferentialArrays, NeuronArrays, fire_reference, follow_reference
 from ..neurons.kernels.reference import Spike, spike_of
 from . import reference
-from .engine import _boundary, constant_nodes
+from .engine import boundary, constant_nodes
 from .graph import Graph, Node
 from .operators import OPERATORS
 
@@ -44,7 +44,7 @@ class _Program(nn.Module):
         _require_plain(graph)
         self.graph, self.dtype = graph, dtype
         self.fixed = constant_nodes(graph)
-        self.kept = [node.name for node in graph.nodes if node.name in _boundary(graph, self.fixed)]
+        self.kept = [node.name for node in graph.nodes if node.name in boundary(graph, self.fixed)]
         self._number = {node.name: index for index, node in enumerate(graph.nodes)}
 
     def _keep(self, node: Node, arrays: Mapping[str, Any]) -> None:
@@ -135,7 +135,8 @@ class StepsProgram(_Program):
     def forward(self, *values: Tensor) -> tuple[Tensor, ...]:
         """The cumulative output (steps, batch, classes), and the new state."""
         found = {name: value.unsqueeze(0) for name, value in zip(self.kept, values[: len(self.kept)], strict=True)}
-        state, after = list(values[len(self.kept) :]), []
+        state = list(values[len(self.kept) :])
+        after: list[Tensor] = []
         for node in self.graph.nodes:
             if node.name in self.fixed:
                 continue
