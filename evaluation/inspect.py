@@ -49,7 +49,7 @@ def describe(
     graph = simplified(source.graph)
     facts = {"kind": kind, **_of_graph(source.graph, Path(source.name)), "sha256": source.sha256}
     facts["notes"] = list(source.notes)
-    refused = {code: error for code in KINDS if (error := _refusal(graph, code))}
+    refused = {code: refusal for code in KINDS if (refusal := _refusal(graph, code))}
     facts["spikes"] = [code for code in KINDS if code not in refused]
     if facts["spikes"]:
         return Description(facts)

@@ -163,8 +163,8 @@ def _trained(features: Tensor, right: Tensor, price: float, steps: int, divisor:
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-    rows, shift, out, out_shift = (weight.detach().tolist() for weight in parameters)
+    rows, shift, out = (weight.detach().tolist() for weight in parameters[:3])
     return LearnedGate(
         divisor, steps, tuple(mean.tolist()), tuple(spread.tolist()), tuple(map(tuple, rows)), tuple(shift),
-        tuple(out), out_shift,
+        tuple(out), float(parameters[3].detach()),
     )  # fmt: skip
