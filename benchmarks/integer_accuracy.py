@@ -38,9 +38,7 @@ def samples(row: Row, name: str, data: Path, held: Any, limit: int | None) -> An
 
 
 def program_of(held: Any, row: Row, data: Path) -> IntegerProgram:
-    """The folder's integer network, or one made from the range of the row's calibration samples."""
-    if held.integer is not None:
-        return held.integer
+    """The integer network, made anew from the folder's float one and the range of the row's calibration samples."""
     said = input_range(samples(row, "calibration", data, held, row.samples).x)
     return lower(held.spiking, input_code(**said), steps=row.timesteps)
 

@@ -47,11 +47,13 @@ class Session(Protocol):
     def close(self) -> None:
         """Free everything; may be called twice."""
 
-    def __enter__(self) -> Self: ...
+    def __enter__(self) -> Self:
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    ) -> None:
+        self.close()
 
 
 class Backend(Protocol):

@@ -7,13 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .._check import RangeError, SpikeportError
-from .backend import Recording
+from .backend import Recording, Session
 from .brian_build import BrianNetwork, brian2_module, build
 from .brian_plan import Plan, Population, plan_of
 from .program import IntegerProgram
@@ -41,7 +40,7 @@ class _Made(NamedTuple):
     recorder: "_Recorder"
 
 
-class RuntimeSession:
+class RuntimeSession(Session):
     """A batch runs as blocks of copies side by side, one block after the other through the same Brian2 objects."""
 
     def __init__(self, program: IntegerProgram, target: str, cache_folder: Path | None) -> None:
@@ -97,14 +96,6 @@ class RuntimeSession:
     def close(self) -> None:
         """Free the Brian2 objects."""
         self._made, self._blocks, self._snapshots = None, [], []
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _plan(self, *, constant: bool) -> Plan:
         if constant not in self._plans:

@@ -8,13 +8,12 @@ import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
 from .._check import BackendUnavailable, RangeError, SpikeportError
-from .backend import Recording
+from .backend import Recording, Session
 from .brian_build import brian2_module, build
 from .brian_plan import Plan, plan_of
 from .program import IntegerProgram
@@ -22,7 +21,7 @@ from .program import IntegerProgram
 __all__ = ["StandaloneSession"]
 
 
-class StandaloneSession:
+class StandaloneSession(Session):
     """All samples side by side in one C++ program."""
 
     def __init__(self, program: IntegerProgram) -> None:
@@ -60,14 +59,6 @@ class StandaloneSession:
     def close(self) -> None:
         """Forget the samples; nothing else is held between two calls."""
         self._code = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 @contextmanager

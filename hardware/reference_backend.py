@@ -1,20 +1,19 @@
 """The NumPy reference behind the protocol of backends: slow, and what the others are compared with."""
 
 from collections.abc import Iterator, Sequence
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
 from .._check import SpikeportError
-from .backend import Recording
+from .backend import Recording, Session
 from .program import IntegerProgram
 from .reference import Values, steps_of
 
 __all__ = ["ReferenceBackend", "ReferenceSession"]
 
 
-class ReferenceSession:
+class ReferenceSession(Session):
     """One batch, step by step; ``start`` takes a new one."""
 
     def __init__(self, program: IntegerProgram) -> None:
@@ -45,14 +44,6 @@ class ReferenceSession:
     def close(self) -> None:
         """Forget the batch."""
         self._steps, self._left = None, 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class ReferenceBackend:

@@ -1,8 +1,7 @@
 """The integer engine behind the protocol of backends."""
 
 from collections.abc import Mapping, Sequence
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor
 
 from .._check import SpikeportError, UnsupportedError
 from ..networks.engine import NetworkState
-from .backend import Recording
+from .backend import Recording, Session
 from .forms import forms
 from .int8 import largest_exact_input
 from .program import IntegerProgram
@@ -19,7 +18,7 @@ from .torch_engine import IntegerEngine
 __all__ = ["TorchBackend", "TorchSession"]
 
 
-class TorchSession:
+class TorchSession(Session):
     """One batch in the integer engine; ``start`` takes a new one."""
 
     def __init__(self, program: IntegerProgram, *, largest_byte: int | None = None) -> None:
@@ -71,14 +70,6 @@ class TorchSession:
         """Free everything; may be called twice."""
         self._engines.clear()
         self._running = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class TorchBackend:

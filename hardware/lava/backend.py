@@ -5,13 +5,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from ..._check import BackendUnavailable, RangeError, UnsupportedError, WorkerCrashed, WorkerTimeout
-from ..backend import Recording
+from ..backend import Recording, Session
 from ..program import IntegerProgram
 from ..stages import Stage, stages
 from .batched import batched_message, batched_problems
@@ -94,7 +93,7 @@ class LavaBackend:
         return session
 
 
-class LavaSession:
+class LavaSession(Session):
     """One network in one worker; made by ``LavaBackend.compile``.
 
     Where the worker crashes a fresh one does the same steps again, once for each call (``Limits.restarts``).
@@ -166,14 +165,6 @@ class LavaSession:
         if self.worker is not None:
             self.worker.close()
             self.worker = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _fresh(self) -> Worker:
         return Worker(self.backend.interpreter(), self.backend.limits, self.backend.script)
