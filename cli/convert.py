@@ -71,6 +71,7 @@ def convert(
     written. With --target the second part chooses the spikes, the method and the steps together, and the front of what
     was tried is printed: what no other way beats in both accuracy and operations.
     """
+    from ..conversion.codes import parse_code
     from ..conversion.methods import parse_method
     from ..data import default_preprocessing
     from ..evaluation.convert import convert_network
@@ -79,6 +80,7 @@ def convert(
     from ..report import render_report
 
     require_free(out, overwrite=overwrite)
+    parse_code(spikes)
     chosen, search = parse_method(method), _search(target, method, spikes, timesteps)
     preprocessing = options.changed(default_preprocessing(calibration), scale, mean, std, layout)
     for path in left_behind(out):

@@ -173,6 +173,18 @@ def test_a_constant_current_gives_its_rounded_and_clipped_multiple(code: str) ->
         assert torch.equal(outputs, wanted * theta[0])
 
 
+def test_bursts_say_as_many_values_a_step_as_they_may_fire() -> None:
+    """After T steps of z with up to m spikes of theta / m: theta / m * clip(floor(m z T / theta + 1 / 2), 0, m T)."""
+    z, theta = torch.arange(-8, 25)[:, None] / 16, np.float32([0.5])
+    for levels, steps in ((2, 1), (4, 1), (4, 3), (8, 5)):
+        graph = one_neuron(theta, f"burst:{levels}")
+        (node,) = graph.of_operator("neuron")
+        assert (node.attributes["code"], node.attributes["levels"]) == ("graded", levels)
+        outputs = outputs_over_time(graph, z.numpy(), steps)[-1, :, 0]
+        wanted = torch.floor(levels * z[:, 0] * steps / theta[0] + 0.5).clamp(0, levels * steps)
+        assert torch.equal(outputs, wanted * theta[0] / levels)
+
+
 def one_neuron(theta: np.ndarray, code: str, maximum: float | None = None) -> Graph:
     units = len(theta)
     head = make_node("head", "linear", ["a"], arrays={"weight": np.eye(units)})

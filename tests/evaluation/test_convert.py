@@ -14,6 +14,7 @@ from spikeport.conversion.source import analog_output
 from spikeport.conversion.thresholds import MeanSquare, Percentile
 from spikeport.data import Dataset, content_hashes, split_calibration
 from spikeport.evaluation.convert import Converted, convert_network
+from spikeport.networks.activity import payload_bits
 from spikeport.networks.outputs import outputs_over_time
 
 STEPS = 8
@@ -130,6 +131,27 @@ def test_signed_spikes_and_progress(digits) -> None:
     assert result.report["spikes"] == "signed"
     assert {stage for stage, _ in seen} >= {"check the import", "run the exit split", "measure the layers"}
     assert all(0 <= done <= 1 for _, done in seen)
+
+
+@pytest.mark.parametrize(("code", "bits"), [("burst:3", 2), ("differential", 4), ("differential:5", 4)])
+def test_graded_spikes_reach_the_network_in_few_steps(digits, code: str, bits: int) -> None:
+    result = convert_network(digits.source, digits.calibration, method=PLAIN, code=code, timesteps=4)
+    report, neurons = result.report, result.spiking.of_operator("neuron")
+    assert report["spikes"] == code
+    assert {payload_bits(node) for node in neurons} == {bits}
+    assert report["accuracy_by_step"][-1] >= report["ann_accuracy"] - 0.02
+    assert all(row["payload_bits_per_sample"] >= bits for row in report["layers"])
+    assert all(row["rate_error"] < 0.3 for row in report["layers"])
+    if code.startswith("differential"):
+        assert "differential coding" in report["integer"]["refused"]
+        assert result.integer is None
+        assert (result.exit.outputs[-1] / 4).argmax(1).tolist() == result.exit.outputs[-1].argmax(1).tolist()
+
+
+def test_what_stays_analog_is_listed(digits) -> None:
+    rows = convert_network(digits.source, digits.calibration, method=PLAIN, timesteps=4).report["stays_analog"]
+    assert [(row["operator"], row["evaluations"]) for row in rows] == [("max_pool", 1)], "of a constant input: once"
+    assert rows[0]["operations_per_sample"] == 8 * 4 * 4 * 4
 
 
 def test_without_labels_agreement_with_the_network_is_measured(digits) -> None:
