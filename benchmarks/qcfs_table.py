@@ -40,7 +40,7 @@ from spikeport.training.settings import OptimizerSettings, TrainingSettings
 
 RESULTS = Path(__file__).resolve().parent / "results"
 PIXELS = Preprocessing(1 / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "NHWC")
-CODES = ("binary", "signed", "burst:4")
+CODES = ("binary", "signed", "burst:2")
 WANTED = {4: 0.5, 2: 2.0}  # points below the network in levels, at most
 SHOWN = (1, 2, 4, 8)
 CHEAP = (Recipe(Trained(), False), Recipe(Trained(), True), Recipe(Trained(), True, step_biases=True))
@@ -125,7 +125,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="the folder that prepare_data.py wrote")
     parser.add_argument("--networks", nargs="*", choices=list(NETWORKS), default=list(NETWORKS))
     parser.add_argument("--codes", nargs="*", default=list(CODES))
-    parser.add_argument("--levels", type=int, default=4)
+    parser.add_argument("--levels", type=int, default=2, help="of an activation; in 4 steps neurons say more than 2")
     parser.add_argument("--width", type=int, default=16)
     parser.add_argument("--epochs", type=int, default=8, help="of the ReLU network")
     parser.add_argument("--finetune-epochs", type=int, default=4, help="of the network in levels")
