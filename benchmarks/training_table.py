@@ -64,7 +64,7 @@ TASKS = {
     "spoken_digits": Task(
         "fsdd_8khz_takes5_49.npz",
         (
-            Row("spoken digits of speakers never heard, learned delays − none", ("learned - none",), "above 0"),
+            Row("spoken digits, learned delays − none", ("learned - none",), "above 0"),
             Row("spoken digits, learned delays − fixed random delays", ("learned - fixed",)),
             Row("spoken digits, learned delays", ("learned", "test_accuracy")),
             Row("spoken digits, fixed random delays", ("fixed", "test_accuracy")),
