@@ -11,8 +11,10 @@ from . import options
 from .output import finish, note, percent, progress_bar, rows, table
 
 if TYPE_CHECKING:
+    from ..conversion.methods import Auto, Recipe
     from ..conversion.source import Source
     from ..data import Dataset
+    from ..evaluation.convert import Converted
     from ..evaluation.search import Search
 
 __all__ = ["conversion_tables", "convert", "missed_accuracy", "network_shapes", "read_model"]
@@ -71,43 +73,52 @@ def convert(
     written. With --target the second part chooses the spikes, the method and the steps together, and the front of what
     was tried is printed: what no other way beats in both accuracy and operations.
     """
-    from ..conversion.codes import parse_code
-    from ..conversion.methods import parse_method
     from ..data import default_preprocessing
-    from ..evaluation.convert import convert_network
     from ..evaluation.folder import left_behind, require_free, write_folder
-    from ..evaluation.search import search_network
     from ..report import render_report
 
     require_free(out, overwrite=overwrite)
-    parse_code(spikes)
-    chosen, search = parse_method(method), _search(target, method, spikes, timesteps)
+    asked = _asked(target, method, spikes, timesteps)
     preprocessing = options.changed(default_preprocessing(calibration), scale, mean, std, layout)
     for path in left_behind(out):
         note(f"{path} is unfinished; a killed run left it, unless another one is at work. It can be removed.")
     source, data = read_model(model, calibration, preprocessing, weights, num_samples, allow_code)
-    with progress_bar() as progress:
-        converted = (
-            convert_network(source, data, method=chosen, code=spikes, timesteps=timesteps, seed=seed, progress=progress)
-            if search is None
-            else search_network(source, data, search, seed=seed, progress=progress)
-        )
+    converted = _converted(source, data, asked, spikes, timesteps, seed)
     result = write_folder(out, converted, render_report, overwrite=overwrite)["convert"]
     missed = missed_accuracy(result, min_accuracy)
     shown = [*conversion_tables(result), f"written: {out} (see {out / 'report.html'})"]
     finish(result, shown, as_json, missed)
 
 
-def _search(target: float | None, method: str, spikes: str, timesteps: int) -> "Search | None":
-    """What --target asks to try; --spikes restricts it to one code, unless it is left as it is."""
+def _asked(target: float | None, method: str, spikes: str, timesteps: int) -> "Recipe | Auto | Search":
+    """The method; or what --target asks to try, which --spikes restricts to one code, unless it is left as it is."""
+    from ..conversion.codes import parse_code
+    from ..conversion.methods import parse_method
+
+    parse_code(spikes)
+    chosen = parse_method(method)
     if target is None:
-        return None
+        return chosen
     from ..evaluation.search import CODES, WINDOWS, Search
 
     if method != "auto":
         raise RangeError(f"--target chooses the method itself, but --method {method} came too; leave one of them out.")
     windows = {window for window in WINDOWS if window < timesteps} | {timesteps}
     return Search(target, CODES if spikes == "binary" else (spikes,), tuple(sorted(windows)))
+
+
+def _converted(
+    source: "Source", data: "Dataset", asked: "Recipe | Auto | Search", spikes: str, timesteps: int, seed: int
+) -> "Converted":
+    from ..evaluation.convert import convert_network
+    from ..evaluation.search import Search, search_network
+
+    with progress_bar() as progress:
+        if isinstance(asked, Search):
+            return search_network(source, data, asked, seed=seed, progress=progress)
+        return convert_network(
+            source, data, method=asked, code=spikes, timesteps=timesteps, seed=seed, progress=progress
+        )
 
 
 def missed_accuracy(result: Mapping[str, Any], min_accuracy: float | None) -> AccuracyGateMissed | None:
