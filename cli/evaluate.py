@@ -73,7 +73,7 @@ def evaluate(
     held = read_folder(folder)
     require_writable(folder)
     preprocessing = options.changed(held.preprocessing, scale, mean, std, layout)
-    samples = options.load_for(data, "evaluation", preprocessing, held.shapes, limit=limit, allow_code=allow_code)
+    samples = options.samples_for(held, data, preprocessing, limit=limit, allow_code=allow_code)
     if drop_shared:
         before, samples = len(samples), without_shared(samples, held.exit.calibration_hashes)
         note(f"{before - len(samples)} of {before} samples are also in the calibration data and were left out.")

@@ -9,6 +9,7 @@ from .._check import RangeError
 
 if TYPE_CHECKING:  # heavy parts are imported when a command runs, so that --help is quick
     from ..data import Dataset, Part, Preprocessing
+    from ..evaluation.folder import Conversion
     from ..evaluation.guarantee import Guarantee
     from ..evaluation.policies import Policy
     from ..inference import FixedSteps
@@ -100,6 +101,18 @@ def load_for(
     return load_data(
         spec, preprocessing, part=part, features=features, classes=classes, limit=limit, allow_code=allow_code
     )
+
+
+def samples_for(
+    held: "Conversion", spec: str, preprocessing: "Preprocessing", *, limit: int | None, allow_code: bool
+) -> "Dataset":
+    """Load what a folder's network is evaluated on: samples, or recordings if it was trained on events."""
+    from ..evaluation.recordings import framing_of, load_recorded
+
+    framing = framing_of(held.spiking)
+    if framing is not None:
+        return load_recorded(held.spiking, framing, spec, limit=limit)
+    return load_for(spec, "evaluation", preprocessing, held.shapes, limit=limit, allow_code=allow_code)
 
 
 def parse_policy(text: str, first: int = 1) -> "FixedSteps | Policy":

@@ -59,7 +59,7 @@ def run_backend(
     load_chip(chip)
     held = read_folder(folder)
     preprocessing = options.changed(held.preprocessing, scale, mean, std, layout)
-    samples = options.load_for(data, "evaluation", preprocessing, held.shapes, limit=limit, allow_code=allow_code)
+    samples = options.samples_for(held, data, preprocessing, limit=limit, allow_code=allow_code)
     result = _run(folder, held, place, samples, chosen, max_loss=max_loss, steps=steps, chip=chip, compare_with=compare)
     finish(result, run_tables(result), as_json)
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from ..networks.activity import ActivityMeter, analog_functions, analog_synapses, sent
 from ..networks.engine import Engine, constant_nodes
 from ..networks.graph import Graph, Node
+from ..networks.outputs import Observed
 from ..networks.reference import channelwise
 
 SATURATED = 0.99  # spikes a step
@@ -38,10 +39,11 @@ class _Counts:
 
 
 def layer_rows(
-    spiking: Graph, analog: Graph | None, x: np.ndarray, timesteps: int, *, chunk: int = 4
+    spiking: Graph, analog: Graph | None, x: np.ndarray, timesteps: int, *, engine: Observed | None = None
 ) -> list[dict[str, Any]]:
     """One JSON row for each spiking layer, measured on x (n, *features) over ``timesteps`` steps.
 
+    engine: what runs the network; by default one of constant inputs.
     analog: the network that it was converted from, or None, and then there is nothing for the rates to agree with.
 
     rate_correlation: Pearson, of analog activation against theta * spikes / T (differential: the decoded value at T),
@@ -53,7 +55,7 @@ def layer_rows(
     activations: dict[str, Tensor] = {}
     if analog is not None:
         Engine(analog, max_steps=1).start(block, lambda name, values: activations.update({name: values[0]}))
-    engine = Engine(spiking, max_steps=timesteps, chunk=chunk)
+    engine = engine or Engine(spiking, max_steps=timesteps)
     meter, counts = ActivityMeter(spiking), _Counts(spiking)
     state = engine.start(block)
 

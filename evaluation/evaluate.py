@@ -36,11 +36,10 @@ from ..inference import (
     speedup_steps,
 )
 from ..networks.activity import analog_synapses
-from ..networks.engine import constant_nodes
 from ..networks.graph import Graph
 from .activity import Activity, measured
 from .convert import ExitData, Progress, accuracy_rows, require_labels
-from .engines import Network, engine_of, graph_of
+from .engines import Network, engine_of, fixed_nodes, graph_of
 from .figures import exit_figures
 from .guarantee import Guarantee, measured_sets
 from .integer import BITS
@@ -121,16 +120,21 @@ def evaluate_network(  # noqa: PLR0913 - four parts and five options
         "labels": "ann" if data.y is None else "true",
         "calibration_labels": "true" if exit_data.labelled else "ann",
         **accuracy_rows(activity.outputs, labels, ann_labels),
-        "spikes_per_sample_by_step": activity.spikes.mean(1).cumsum(0).tolist(),
-        "synaptic_operations_by_step": activity.accumulates.mean(1).cumsum(0).tolist(),
-        "payload_bits_per_sample_by_step": activity.payload.mean(1).cumsum(0).tolist(),
-        "multiply_accumulates_per_sample": multiplies(graph_of(spiking), steps),
-        "analog_operations_per_sample": sum(
-            row["operations_per_sample"] for row in analog_rows(graph_of(spiking), steps)
-        ),
+        **_spent(activity, graph_of(spiking), steps),
         "early_exit": early,
         "oracle": oracle(activity.outputs, truth)._asdict(),
         "figures": exit_figures(spiking, data.x, activity, decisions, truth, steps),
+    }
+
+
+def _spent(activity: Activity, graph: Graph, steps: int) -> dict[str, Any]:
+    """What all steps cost a sample."""
+    return {
+        "spikes_per_sample_by_step": activity.spikes.mean(1).cumsum(0).tolist(),
+        "synaptic_operations_by_step": activity.accumulates.mean(1).cumsum(0).tolist(),
+        "payload_bits_per_sample_by_step": activity.payload.mean(1).cumsum(0).tolist(),
+        "multiply_accumulates_per_sample": multiplies(graph, steps),
+        "analog_operations_per_sample": sum(row["operations_per_sample"] for row in analog_rows(graph, steps)),
     }
 
 
@@ -177,7 +181,7 @@ def policy_name(rule: AnyRule) -> str:
 
 def multiplies(graph: Graph, steps: int) -> int:
     """Multiply-accumulates a sample: once where the input is constant, at every step where a value stays analog."""
-    fixed = constant_nodes(graph)
+    fixed = fixed_nodes(graph)
     return sum(count * (1 if name in fixed else steps) for name, count in analog_synapses(graph).items())
 
 

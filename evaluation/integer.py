@@ -10,10 +10,10 @@ from torch import Tensor
 from .._check import CorruptFileError, SpikeportError, UnsupportedError
 from ..hardware.lower import input_code, lower
 from ..hardware.program import InputCode, IntegerProgram
-from ..hardware.torch_engine import IntegerEngine
 from ..inference import accuracy_interval, paired_difference_interval
 from ..networks.graph import Graph
 from ..networks.outputs import outputs_of
+from .engines import engine_of
 
 __all__ = ["INTEGER", "code_of", "input_range", "integer_outputs", "integer_part", "lowered"]
 
@@ -67,9 +67,8 @@ def lowered(graph: Graph) -> IntegerProgram:
 
 
 def integer_outputs(program: IntegerProgram, x: np.ndarray, steps: int) -> Tensor:
-    """The cumulative output in real units (steps, n, classes) for constant inputs x (n, *features)."""
-    engine = IntegerEngine(program, max_steps=steps, chunk=min(4, steps))
-    return outputs_of(engine, (program.classes,), x, steps)
+    """The cumulative output in real units (steps, n, classes) for inputs x (n, *features), or recordings."""
+    return outputs_of(engine_of(program, max_steps=steps), (program.classes,), x, steps)
 
 
 def integer_part(

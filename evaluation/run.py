@@ -27,6 +27,7 @@ from ..hardware.program import IntegerProgram
 from ..inference import AnyRule, FixedSteps, accuracy_interval, ask, decide, percentile_steps
 from .convert import Progress, require_labels
 from .evaluate import policy_name
+from .recordings import framing_of
 
 __all__ = ["BACKENDS", "backend_named", "run_on"]
 
@@ -150,7 +151,9 @@ class _Totals:
         """Run a batch until all have decided, or for all steps."""
         names = [node.name for node in self.program.neurons]
         began = time.perf_counter()
-        session.start(x)
+        recorded = framing_of(self.program.graph) is not None
+        x = np.ascontiguousarray(x[:, : self.steps].swapaxes(0, 1)) if recorded else x
+        session.start(x, constant=not recorded)
         parts: list[Recording] = []
         done = 0
         while done < self.steps:
@@ -158,16 +161,16 @@ class _Totals:
             parts.append(session.advance(window, record=names))
             done += window
             output = torch.from_numpy(self.program.real_output(np.concatenate([part.output for part in parts])))
-            if ask(self.rule, output, torch.zeros(len(x), dtype=torch.int64), None)[0].any(0).all():
+            if ask(self.rule, output, torch.zeros(output.shape[1], dtype=torch.int64), None)[0].any(0).all():
                 break
         self.seconds += time.perf_counter() - began
-        self._count(x, parts, output)
+        self._count(x, parts, output, constant=not recorded)
 
     def _window(self, done: int) -> int:
         left = self.steps - done
         return min(left, self.rule.steps if isinstance(self.rule, FixedSteps) else WINDOW)
 
-    def _count(self, x: np.ndarray, parts: list[Recording], output: torch.Tensor) -> None:
+    def _count(self, x: np.ndarray, parts: list[Recording], output: torch.Tensor, *, constant: bool) -> None:
         spikes = {name: np.concatenate([part.spikes[name] for part in parts]) for name in parts[0].spikes}
         decisions = decide(self.rule, output) if len(output) >= self.rule.min_steps else None
         if decisions is None:
@@ -175,13 +178,14 @@ class _Totals:
         decided = decisions.steps.numpy()
         self.labels.append(decisions.label.numpy())
         self.decided.append(decided)
-        self.counted.append(count(self.program, spikes, decided=decided))
-        self.computed += len(output) * len(x)
+        self.counted.append(count(self.program, spikes, constant=constant, decided=decided))
+        self.computed += len(output) * output.shape[1]
         if self.against:
             whole = Recording(np.concatenate([part.output for part in parts]), spikes)
-            wanted = reference_recording(self.program, x, len(output), record=list(spikes))
+            shown = x if constant else x[: len(output)]
+            wanted = reference_recording(self.program, shown, len(output), constant=constant, record=list(spikes))
             self.agreement = _joined(self.agreement, compare(whole, wanted), self.n)
-        self.n += len(x)
+        self.n += output.shape[1]
 
     def counts(self) -> Counts:
         """Of all batches."""

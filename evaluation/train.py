@@ -16,6 +16,7 @@ from ..data import (
     Dataset,
     Delta,
     Direct,
+    Events,
     Flip,
     Latency,
     Part,
@@ -39,6 +40,7 @@ from ..training.randomness import seed_everything
 from ..training.settings import DataSettings, EncoderSettings, NetworkSettings
 from ..training.step import Samples, Task
 from .folder import Render, write_folder
+from .recordings import Framing, frame_hashes
 from .trained import trained_network
 
 __all__ = ["load_trained", "make_task", "parse_augmentation", "train_network"]
@@ -64,8 +66,9 @@ class _Given(NamedTuple):
 
     fit: Samples
     validation: Samples
-    held_out: Dataset | None = None
-    trained_on: NDArray[np.bytes_] | None = None
+    held_out: Dataset
+    trained_on: NDArray[np.bytes_]
+    framing: Framing | None = None  # of events
 
 
 def train_network(
@@ -103,7 +106,7 @@ def train_network(
 
 
 def _why_not_written(config: Config) -> str:
-    if config.encoder.kind != "direct" or config.data.form != "arrays":
+    if config.encoder.kind != ("sequence" if config.data.form == "events" else "direct"):
         return "no network folder was written: evaluation shows the same sample at each step, this network saw others."
     if config.loss.kind == "membrane_cross_entropy" or "temporal" in config.loss.kind.removeprefix(
         "temporal_efficient"
@@ -114,8 +117,6 @@ def _why_not_written(config: Config) -> str:
 
 def _write(config: Config, task: Task, given: _Given, folder: Path, render: Render) -> str:
     """Write the network folder; return why it could not be, or nothing."""
-    if given.held_out is None or given.trained_on is None:
-        raise RangeError("a network folder is written of arrays only; events were given.")
     try:
         made = trained_network(
             task.network.cpu(),
@@ -123,6 +124,7 @@ def _write(config: Config, task: Task, given: _Given, folder: Path, render: Rend
             timesteps=config.encoder.steps,
             trained_on=given.trained_on,
             seed=config.training.seed,
+            framing=given.framing,
         )
     except UnsupportedError as error:
         return f"no network folder was written: {error}"
@@ -188,18 +190,25 @@ def _network(settings: NetworkSettings, features: tuple[int, ...], *, allow_code
 def _training_data(config: Config, *, allow_code: bool) -> _Given:
     """Read what to train on once, and hold out the validation samples."""
     if config.data.form == "events":
-        samples = _events(config.encoder, config.data.train, config.data.limit or None)
-        fit_rows, validation_rows = (torch.from_numpy(part) for part in _split(config, samples.y.numpy()))
-        return _Given(samples.take(fit_rows), samples.take(validation_rows))
+        return _training_events(config)
     data = _dataset(config, config.data.train, "calibration", allow_code=allow_code)
     fit, held_out = (data.take(part) for part in _split(config, data.y))
     return _Given(_samples(fit), _samples(held_out), held_out, fit.hashes)
 
 
+def _training_events(config: Config) -> _Given:
+    """Recordings, as the bytes that their frames are."""
+    events = _events(config, config.data.train)
+    framing = _framing(config, events)
+    fit, held_out = (events.take(part) for part in _split(config, events.labels))
+    samples, chosen = _frames(framing, fit), framing.dataset(held_out, config.data.train)
+    return _Given(samples, _samples(chosen), chosen, frame_hashes(samples.x.numpy()), framing)
+
+
 def _load(config: Config, spec: str, part: Part, *, allow_code: bool) -> Samples:
     """The samples of one set, as tensors."""
     if config.data.form == "events":
-        return _events(config.encoder, spec, config.data.limit or None)
+        return _frames(_framing(config, _events(config, config.data.train)), _events(config, spec))
     return _samples(_dataset(config, spec, part, allow_code=allow_code))
 
 
@@ -220,13 +229,21 @@ def _split(config: Config, labels: Any) -> tuple[NDArray[np.int64], NDArray[np.i
     return split_validation(labels, config.data.validation_share, config.training.seed)
 
 
-def _events(settings: EncoderSettings, spec: str, limit: int | None) -> Samples:
+def _events(config: Config, spec: str) -> Events:
+    return load_events(spec, limit=config.data.limit or None)
+
+
+def _framing(config: Config, events: Events) -> Framing:
+    """How events become frames; the longest recording of the training fills them where no length is given."""
+    settings = config.encoder
     if settings.kind != "sequence":
         raise RangeError(f"[encoder] kind is {settings.kind!r}, but events in frames are a sequence already.")
-    events = load_events(spec, limit=limit)
-    frame_us = round(1000 * settings.frame_ms) or None
-    frames = events.frames(settings.steps, frame_us=frame_us, pool=settings.pool)
-    return Samples(torch.from_numpy(frames), torch.from_numpy(events.labels))
+    frame_us = round(1000 * settings.frame_ms) or -(-events.duration_us // settings.steps)
+    return Framing(settings.steps, frame_us, settings.pool, *events.size)
+
+
+def _frames(framing: Framing, events: Events) -> Samples:
+    return Samples(torch.from_numpy(framing.frames(events)), torch.from_numpy(events.labels))
 
 
 def _preprocessing(settings: DataSettings, spec: str) -> Preprocessing:

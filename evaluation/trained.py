@@ -13,9 +13,11 @@ from ..conversion.module_import import state_sha256
 from ..data import Dataset
 from ..hardware.program import IntegerProgram
 from ..networks.graph import Graph
-from ..networks.outputs import outputs_over_time
+from ..networks.outputs import outputs_of
 from .convert import LAYER_SAMPLES, Converted, ExitData, accuracy_rows, informed, require_labels
-from .integer import input_range, integer_outputs, integer_part
+from .engines import engine_of
+from .integer import input_range, integer_part
+from .recordings import Framing
 
 __all__ = ["finished", "trained_network"]
 
@@ -41,16 +43,19 @@ def trained_network(
     trained_on: np.ndarray,
     seed: int = 0,
     about: Mapping[str, Any] | None = None,
+    framing: Framing | None = None,
 ) -> Converted:
     """Return what ``write_folder`` writes for a network (see ``import_chain``) that sees the same sample at every step.
 
+    framing: it sees recordings instead, made so of events; a sample is (time, *features).
     held_out: labelled samples that trained no weight; they calibrate when to stop, and are never evaluated on.
     trained_on: (n,) hashes of the samples that it was trained on, which are refused in an evaluation too.
     about: what the report should say besides, such as the model's name.
     Raises UnsupportedError for layers that no Graph holds, SpikeportError without labels, RangeError for bad ones.
     """
     require_calibration(held_out, timesteps)
-    graph = import_chain(network, held_out.x.shape[1:])
+    graph = import_chain(network, held_out.x.shape[1 if framing is None else 2 :])
+    graph = graph if framing is None else informed(graph, framing.to_json())
     said = {"name": type(network).__name__, "sha256": state_sha256(network), "method": "trained with spikes"}
     return finished(graph, held_out, said, timesteps=timesteps, trained_on=trained_on, seed=seed, about=about)
 
@@ -83,11 +88,8 @@ def finished(
     }
     graph = informed(graph, information)
     given = IntegerProgram.of(graph) if isinstance(network, IntegerProgram) else None
-    outputs = (
-        outputs_over_time(graph, held_out.x, timesteps)
-        if given is None
-        else integer_outputs(given, held_out.x, timesteps)
-    )
+    engine = engine_of(graph if given is None else given, max_steps=timesteps)
+    outputs = outputs_of(engine, graph.shapes[graph.output.name], held_out.x, timesteps)
     exit_data = ExitData(
         outputs.numpy(),
         held_out.y.astype(np.int64),
@@ -107,7 +109,9 @@ def finished(
         **_WITHOUT_CONVERSION,
         "method": source["method"],
         **accuracy_rows(outputs, held_out.y, None),
-        "layers": layer_rows(graph, None, held_out.x[:LAYER_SAMPLES], timesteps),
+        "layers": layer_rows(
+            graph, None, held_out.x[:LAYER_SAMPLES], timesteps, engine=engine_of(graph, max_steps=timesteps)
+        ),
         **(about or {}),
     }
     return Converted(graph, None, exit_data, report, integer)

@@ -38,7 +38,7 @@ def values_of(graph: Graph, x: np.ndarray, steps: int) -> dict[str, torch.Tensor
 def test_rows_are_what_a_recount_gives(network: Graph, make_samples: Samples, code: str) -> None:
     x = make_samples(20)
     graph = Recipe(MeanSquare()).convert(network, x, code=code, timesteps=STEPS)
-    rows = layer_rows(graph, network, x, STEPS, chunk=3)
+    rows = layer_rows(graph, network, x, STEPS, engine=Engine(graph, max_steps=STEPS, chunk=3))
     spikes, analog = values_of(graph, x, STEPS), values_of(network, x, 1)
     assert [row["name"] for row in rows] == ["a1", "a2", "a3"]
     for row in rows:
