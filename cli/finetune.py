@@ -16,13 +16,22 @@ if TYPE_CHECKING:
 __all__ = ["finetune"]
 
 
+Model = Annotated[
+    str,
+    typer.Argument(metavar="MODEL", help=f"The folder of a conversion; or {options.MODEL_HELP}", show_default=False),
+]
+Spikes = Annotated[
+    str,
+    typer.Option(
+        "--spikes",
+        metavar="binary|signed|burst[:N]",
+        help="0 or 1; also -1, which takes one back; up to N a step: as many as levels say all in one.",
+    ),
+]
+
+
 def finetune(
-    model: Annotated[
-        str,
-        typer.Argument(
-            metavar="MODEL", help=f"The folder of a conversion; or {options.MODEL_HELP}", show_default=False
-        ),
-    ],
+    model: Model,
     out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="The folder to make.", show_default=False)],
     data: Annotated[str, typer.Option("--data", metavar="DATA", help=options.DATA_HELP, show_default=False)],
     levels: Annotated[int, typer.Option("--levels", min=1, max=64, help="Levels of an activation.")] = 4,
@@ -35,14 +44,7 @@ def finetune(
         str, typer.Option("--augment", metavar="A[,A...]", help='Random changes of images: "flip", "shift 2", ...')
     ] = "",
     accelerator: Annotated[str, typer.Option("--accelerator", metavar="auto|cpu|cuda|mps")] = "auto",
-    spikes: Annotated[
-        str,
-        typer.Option(
-            "--spikes",
-            metavar="binary|signed|burst[:N]",
-            help="0 or 1; also -1, which takes one back; up to N a step: as many as levels say all in one.",
-        ),
-    ] = "binary",
+    spikes: Spikes = "binary",
     timesteps: Annotated[
         int | None, typer.Option("--timesteps", min=1, max=4096, help="The longest window; by default --levels.")
     ] = None,
