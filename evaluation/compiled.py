@@ -28,6 +28,7 @@ from ..inference.checks import require_samples
 from ..networks.graph import Graph
 from ..networks.programs import StartProgram, StepsProgram
 from . import host
+from .recordings import refuse_recordings
 from .swap import replace_folder
 
 __all__ = ["FORMATS", "CompiledNetwork", "ExitHead", "export_programs"]
@@ -71,6 +72,7 @@ def export_programs(
         raise SpikeportError(f"programs cannot be written as {to!r}; choose one of {', '.join(FORMATS)}")
     if not rule.min_steps <= max_steps:
         raise RangeError(f"the rule stops at step {rule.min_steps} or later, but the programs end after {max_steps}")
+    refuse_recordings(graph, "an export as programs")
     _require_free(folder, overwrite=overwrite)
     start, step = StartProgram(graph).eval(), StepsProgram(graph, steps=steps).eval()
     shape, classes = graph.shapes[graph.input.name], graph.shapes[graph.output.name][0]

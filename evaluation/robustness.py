@@ -24,6 +24,7 @@ from ..networks.outputs import outputs_over_time
 from .attack import Attack, attacked, bounds_of, noisy, outputs_with_gradient
 from .convert import ExitData, Progress, require_labels
 from .policies import Policy, exit_labels
+from .recordings import refuse_recordings
 
 __all__ = ["measure_robustness", "shortest_cap"]
 
@@ -53,6 +54,7 @@ def measure_robustness(  # noqa: PLR0913 - five parts and five options
     Raises RangeError for shared samples and values out of range, SpikeportError for data without labels and ANN.
     """
     tell = progress or (lambda stage, done: None)
+    refuse_recordings(spiking, "an attack")
     refuse_shared(data.hashes, exit_data.calibration_hashes)
     if n < 1:
         raise RangeError(f"{n} samples were asked for; an attack needs at least 1.")
