@@ -49,12 +49,12 @@ def code(kind: str, levels: int = 1) -> Graph:
         make_node("w", "linear", ["x"], arrays={"weight": np.eye(3) + 0.25}),
         make_node("n", "neuron", ["w"], arrays=arrays, code=kind, levels=levels, test=">=", reset="subtract"),
         make_node("v", "linear", ["n"], arrays={"weight": np.eye(3)}),
-        make_node("y", "output", ["v"]),
+        make_node("y", "output", ["v"], decoded=int(kind == "differential")),
     ]
     return Graph.of(nodes)
 
 
-@pytest.mark.parametrize(("kind", "levels"), [("binary", 1), ("signed", 1), ("graded", 4)])
+@pytest.mark.parametrize(("kind", "levels"), [("binary", 1), ("signed", 1), ("graded", 4), ("differential", 8)])
 def test_more_input_is_felt_as_more_output(kind: str, levels: int) -> None:
     x = torch.full((2, 3), 0.3, requires_grad=True)
     outputs_with_gradient(code(kind, levels), 6)(x)[-1].sum().backward()
