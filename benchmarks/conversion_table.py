@@ -99,6 +99,17 @@ ROWS = {
         RESNET_OPTIONS,
         "signed",
     ),
+    "resnet20_differential": Row(
+        "ResNet-20 (ONNX)",
+        RESNET,
+        "cifar10_train",
+        "cifar10_test",
+        2400,
+        8,
+        {4: 0.5},
+        RESNET_OPTIONS,
+        "differential",
+    ),
     "kws": Row(
         "keyword DS-CNN (ONNX)",
         "models/mlperf_tiny_kws_dscnn_float.onnx",
