@@ -35,21 +35,10 @@ def evaluate(
     std: options.Std = None,
     layout: options.Layout = None,
     limit: options.Limit = None,
-    drop_shared: Annotated[
-        bool, typer.Option("--drop-shared", help="Leave out samples that are also in the calibration data.")
-    ] = False,
-    timing: Annotated[
-        bool, typer.Option("--timing/--no-timing", help="Measure the wall time of early exit and of the fixed window.")
-    ] = True,
-    attack: Annotated[
-        float | None,
-        typer.Option(
-            "--attack", metavar="E", help="Also attack early exit, within E (a share) of each channel's range."
-        ),
-    ] = None,
-    attack_samples: Annotated[
-        int, typer.Option("--attack-samples", min=1, metavar="N", help="Samples that are attacked.")
-    ] = 200,
+    drop_shared: options.DropShared = False,
+    timing: options.Timing = True,
+    attack: options.Attack = None,
+    attack_samples: options.AttackSamples = 200,
     min_accuracy: options.MinAccuracy = None,
     seed: options.Seed = 0,
     allow_code: options.AllowCode = False,
@@ -62,9 +51,8 @@ def evaluate(
     never on DATA. The result also goes into DIR's report; --min-accuracy is held against the accuracy with early exit.
     """
     from ..data import drop_shared as without_shared
-    from ..evaluation.evaluate import evaluate_network, exit_rule
+    from ..evaluation.evaluate import evaluate_network
     from ..evaluation.folder import keep_integer, read_folder, read_report, require_writable, update_report
-    from ..evaluation.robustness import measure_robustness
     from ..report import render_report
 
     chosen = options.parse_rule(policy, guarantee, min_steps)
@@ -82,18 +70,21 @@ def evaluate(
     with progress_bar() as progress:
         result = evaluate_network(network, held.analog, held.exit, samples, progress=progress, **asked)
         if attack is not None:
-            said: dict[str, Any] = {
-                "epsilon": attack,
-                "n": attack_samples,
-                "max_loss": max_loss,
-                "seed": seed,
-                "progress": progress,
-            }
-            rule, _ = exit_rule(chosen, held.exit, max_loss, seed)
-            result["robustness"] = measure_robustness(held.spiking, held.analog, held.exit, samples, rule, **said)
+            size = {"epsilon": attack, "n": attack_samples}
+            result["robustness"] = _robustness(held, samples, chosen, max_loss, seed, progress=progress, **size)
     update_report(folder, {**read_report(folder), "evaluate": result}, render_report)
     missed = _missed(result, min_accuracy)
     finish(result, [*evaluation_tables(result), f"see {folder / 'report.html'}"], as_json, missed)
+
+
+def _robustness(held: Any, samples: Any, chosen: Any, max_loss: float, seed: int, **asked: Any) -> dict[str, Any]:
+    """The rule of the evaluation, under attack."""
+    from ..evaluation.evaluate import exit_rule
+    from ..evaluation.robustness import measure_robustness
+
+    rule, _ = exit_rule(chosen, held.exit, max_loss, seed)
+    asked |= {"max_loss": max_loss, "seed": seed}
+    return measure_robustness(held.spiking, held.analog, held.exit, samples, rule, **asked)
 
 
 def _missed(result: Mapping[str, Any], min_accuracy: float | None) -> AccuracyGateMissed | None:

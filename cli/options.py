@@ -17,6 +17,14 @@ if TYPE_CHECKING:  # heavy parts are imported when a command runs, so that --hel
 AllowCode = Annotated[
     bool, typer.Option("--allow-code", help="Trust MODEL and DATA that run code: .pt2 programs, Python functions.")
 ]
+Attack = Annotated[
+    float | None,
+    typer.Option("--attack", metavar="E", help="Also attack early exit, within E (a share) of each channel's range."),
+]
+AttackSamples = Annotated[int, typer.Option("--attack-samples", min=1, metavar="N", help="Samples that are attacked.")]
+DropShared = Annotated[
+    bool, typer.Option("--drop-shared", help="Leave out samples that are also in the calibration data.")
+]
 GuaranteeOption = Annotated[
     str | None,
     typer.Option(
@@ -55,6 +63,9 @@ Scale = Annotated[
 ]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Every random choice follows from it.")]
 Std = Annotated[str | None, typer.Option("--std", metavar="D[,D...]", help="Divide by, per channel.")]
+Timing = Annotated[
+    bool, typer.Option("--timing/--no-timing", help="Measure the wall time of early exit and of the fixed window.")
+]
 Weights = Annotated[
     Path | None,
     typer.Option("--weights", metavar="FILE", help="The safetensors file of a package.module:factory."),

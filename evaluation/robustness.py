@@ -48,9 +48,8 @@ def measure_robustness(  # noqa: PLR0913 - five parts and five options
     """Attack n samples, drawn by the seed, within epsilon of each channel's range; the JSON of ``evaluate --attack``.
 
     Inputs: as they are; the best of as much random noise; made to exit late (by the network's own gradient, and by the
-    analog network's: transfer); made to be wrong only early.  Each under the deployed rule, under the rule with a cap
-    on its steps and under averaged confidence, both chosen on the exit split.  Attacks are made against the deployed
-    rule; the other two are not attacked themselves.  An alarm on the steps is set on the exit split.
+    analog network's: transfer); made to be wrong only early.  Each under the deployed rule, which is what was attacked,
+    then with a cap on its steps and with averaged confidence.  Cap, average and alarm are set on the exit split.
     Raises RangeError for shared samples and values out of range, SpikeportError for data without labels and ANN.
     """
     tell = progress or (lambda stage, done: None)
