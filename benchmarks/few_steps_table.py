@@ -1,0 +1,100 @@
+"""Write README's tables of few steps from what the scripts kept: python benchmarks/few_steps_table.py.
+
+Reads what qcfs_table.py, vit_table.py, exit_rules.py and guarantees.py left in results/; what has not been measured has
+no row.
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from qcfs_table import line as qcfs_line
+
+HERE = Path(__file__).resolve().parent
+RESULTS, README = HERE / "results", HERE.parent / "README.md"
+MARKS = ("<!-- few -->", "<!-- /few -->")
+RULES = ("confidence", "margin", "entropy", "gap", "patience", "average", "gate")
+
+
+def read(name: str) -> Any:
+    """What a script kept; None where it has not run."""
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def trained() -> Iterator[str]:
+    """Networks trained in levels, and the transformer."""
+    rows = []
+    for path in sorted(RESULTS.glob("qcfs-*.json")):
+        result = json.loads(path.read_text(encoding="utf-8"))
+        name = f"{path.stem.removeprefix('qcfs-')}, {result['levels']} levels"
+        rows += [qcfs_line(name, result, row) for row in result["rows"]]
+    vit = read("vit")
+    if vit:
+        held = vit["evaluate"]
+        rows.append(qcfs_line("ViT on Fashion-MNIST, as trained", *_as_row(held)))
+    if rows:
+        yield "| network | spikes | n | ReLU, % | ANN, % | T = 1 | T = 2 | T = 4 | T = 8 | early exit of 8 |"
+        yield "|---|---|---|---|---|---|---|---|---|---|"
+        yield from rows
+
+
+def _as_row(held: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The transformer in the form of the other rows; it has no ReLU version."""
+    steps = {
+        step: {"accuracy": held["accuracy_by_step"][int(step) - 1], "difference": difference}
+        for step, difference in held["ann_difference_by_step"].items()
+    }
+    row = {"code": "differential", "steps": steps, "early_exit": held["early_exit"]}
+    row["quantised_accuracy"] = held["ann_accuracy"]
+    return {"n": held["n"], "relu_accuracy": held["ann_accuracy"]}, row
+
+
+def rules() -> Iterator[str]:
+    """Exit rules, all on the same outputs."""
+    found = read("exit_rules")
+    if found:
+        yield f"| mean steps (change of accuracy in points) | n | T | {' | '.join(RULES)} |"
+        yield "|---|---|---|" + "---|" * len(RULES)
+        for row in found.values():
+            cells = [_rule(row["rules"].get(name)) for name in RULES]
+            yield f"| {row['title']} | {row['n']:,} | {row['steps']} | {' | '.join(cells)} |"
+
+
+def _rule(held: dict[str, Any] | None) -> str:
+    if held is None:
+        return "–"
+    value, low, high = (100 * number for number in held["change"])
+    return f"{held['mean_steps']:.2f} ({value:+.2f}, {low:+.2f} to {high:+.2f})"
+
+
+def promises() -> Iterator[str]:
+    """How often the promises were broken."""
+    held = read("guarantees")
+    if held:
+        sure, plain, sets = held["guaranteed"], held["uncorrected"], held["sets"]
+        yield (
+            f"Guarantees over {held['splits']:,} random splits of {held['samples']:,} outputs ({held['row']}, "
+            f"{held['calibration']:,} calibrate):\n`loss:{held['epsilon']}@{1 - held['delta']:.2f}` was broken in "
+            f"{100 * sure['broken']:.1f} % of them ({100 * held['delta']:.0f} % allowed) at {sure['mean_steps']:.2f} "
+            f"steps, a rule without correction in\n{100 * plain['broken']:.1f} %; the sets of "
+            f"`coverage:{held['coverage']}` held the class in {100 * sets['covered']:.1f} % at "
+            f"{sets['mean_steps']:.2f} steps."
+        )
+
+
+def main() -> None:
+    """Put the tables between the marks; ends where README lacks them."""
+    text = README.read_text(encoding="utf-8")
+    if not all(mark in text for mark in MARKS):
+        sys.exit(f"README needs the marks {' and '.join(MARKS)}")
+    parts = ["\n".join(part()) for part in (trained, rules, promises)]
+    body = "\n\n".join(part for part in parts if part)
+    before, after = text.split(MARKS[0])[0], text.split(MARKS[1])[1]
+    README.write_text(f"{before}{MARKS[0]}\n{body}\n{MARKS[1]}{after}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
