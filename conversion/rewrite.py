@@ -26,6 +26,11 @@ def arranged(graph: Graph) -> Graph:
     return _repeated(graph, tuple(step for step in STEPS if step not in (_fold_batch_norm, _fold_scale)))
 
 
+def folded(graph: Graph) -> Graph:
+    """The network with its batch norms in the weights before them, also where a pool lies between; else as it was."""
+    return _repeated(graph, (_fold_batch_norm, _scale_before_pool, _fold_scale))
+
+
 def without_lines(graph: Graph) -> Graph:
     """The network without the identities that differential spikes put into it; they change nothing."""
     for node in graph.of_operator("activation"):
@@ -117,6 +122,30 @@ def _fold_scale(graph: Graph) -> Graph:
         kept = [folded if n.name == source.name else n for n in graph.nodes if n.name != node.name]
         return rebuilt(graph, rewired(kept, node.name, source.name))
     return graph
+
+
+def _scale_before_pool(graph: Graph) -> Graph:
+    """a pool(z) + b = pool(a z + b) by channel, z of a synapse: a maximum where a > 0, a mean that counts no padding."""
+    for scale in graph.of_operator("scale"):
+        pool = graph.by_name[scale.sources[0]]
+        source = graph.by_name[pool.sources[0]] if pool.inputs else pool
+        alone = only_reader(graph, pool.name) and only_reader(graph, source.name) and plain(scale) and plain(pool)
+        if not alone or source.operator not in SYNAPSES or _largest_rank(scale) > 1 or not _passes(pool, scale):
+            continue
+        first = replace(scale, name=fresh(graph, f"{scale.name}.first"), inputs=pool.inputs)
+        nodes = [n for n in graph.nodes if n.name not in (scale.name, pool.name)]
+        return rebuilt(
+            graph, [*rewired(nodes, scale.name, pool.name), first, replace(pool, inputs=(Edge(first.name),))]
+        )
+    return graph
+
+
+def _passes(pool: Node, scale: Node) -> bool:
+    if is_maximum(pool):
+        return bool((scale.arrays["factor"] > 0).all())
+    if pool.operator == "global_pool":
+        return bool(pool.attributes["function"] == "mean")
+    return pool.operator == "average_pool" and not any(pool.attributes["padding"]) and not pool.attributes["ceil_mode"]
 
 
 def _largest_rank(scale: Node) -> int:

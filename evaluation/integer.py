@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .._check import CorruptFileError, SpikeportError, UnsupportedError
+from ..conversion.rewrite import folded
 from ..hardware.lower import input_code, lower
 from ..hardware.program import InputCode, IntegerProgram
 from ..inference import accuracy_interval, paired_difference_interval
@@ -60,10 +61,13 @@ def code_of(graph: Graph) -> InputCode:
 
 
 def lowered(graph: Graph) -> IntegerProgram:
-    """The integer program of a spiking network for its own number of steps; raises what ``lower`` raises."""
+    """The integer program of a spiking network for its own number of steps; raises what ``lower`` raises.
+
+    Batch norms, which a network that was trained with spikes still has, go into the weights before them.
+    """
     conversion = graph.information.get("conversion", {})
     steps = conversion.get("timesteps") if isinstance(conversion, Mapping) else None
-    return lower(graph, code_of(graph), steps=int(steps) if isinstance(steps, int) else 64)
+    return lower(folded(graph), code_of(graph), steps=int(steps) if isinstance(steps, int) else 64)
 
 
 def integer_outputs(program: IntegerProgram, x: np.ndarray, steps: int) -> Tensor:

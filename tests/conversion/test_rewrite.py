@@ -9,7 +9,7 @@ import torch
 
 from spikeport import UnsupportedError
 from spikeport.conversion.differential import with_lines
-from spikeport.conversion.rewrite import arranged, is_maximum, simplified, without_lines
+from spikeport.conversion.rewrite import arranged, folded, is_maximum, simplified, without_lines
 from spikeport.conversion.source import analog_output
 from spikeport.conversion.spiking import require_convertible
 from spikeport.networks.graph import Graph, Node, make_node
@@ -297,3 +297,26 @@ def test_lines_can_be_taken_out_again() -> None:
     back = without_lines(lined)
     assert [node.name for node in back.nodes] == [node.name for node in graph.nodes]
     assert [node.inputs for node in back.nodes] == [node.inputs for node in graph.nodes]
+
+
+@pytest.mark.parametrize("between", ["max_pool", "average_pool", "global_pool"])
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_batch_norm_behind_a_pool_goes_into_the_weights_before_it(between: str, sign: float) -> None:
+    options = {"function": "mean"} if between == "global_pool" else POOL
+    body = [conv("c", "x", 4, 2), make_node("q", between, ["c"], **options), norm("b", "q", 4, sign), relu("p", "b")]
+    before = whole(body)
+    after = folded(before)
+    x = grid(5, 2, 8, 8)
+    np.testing.assert_allclose(analog_output(after, x), analog_output(before, x), rtol=1e-5, atol=1e-5)
+    assert not after.of_operator("batch_norm")
+    stays = between == "max_pool" and sign < 0  # the largest of the negated is not the negated largest
+    assert bool(after.of_operator("scale")) == stays
+
+
+def test_padding_keeps_batch_norm_behind_a_mean() -> None:
+    padded = {"kernel": (2, 2), "stride": (2, 2), "padding": (1, 1)}
+    body = [conv("c", "x", 4, 2), make_node("q", "average_pool", ["c"], **padded), norm("b", "q", 4), relu("p", "b")]
+    after = folded(whole(body))
+    x = grid(5, 2, 8, 8)
+    np.testing.assert_allclose(analog_output(after, x), analog_output(whole(body), x), rtol=1e-5, atol=1e-5)
+    assert len(after.of_operator("scale")) == 1

@@ -42,7 +42,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         {
             "data": {"train": str(event_file(folder / "a.npz", 200, 0)), "form": "events", "validation_share": 0.3},
             "encoder": {"kind": "sequence", "steps": STEPS, "pool": 2},
-            "network": {"layers": ["conv 4 3x3", "leaky", "pool 2", "flatten", "linear 2", "integrator"]},
+            "network": {"layers": ["conv 4 3x3", "pool 2", "norm", "leaky", "flatten", "linear 2", "integrator"]},
             "training": {"epochs": 4, "batch_size": 16, "accelerator": "cpu", "tensorboard": False},
             "optimizer": {"learning_rate": 0.02},
         }
