@@ -125,7 +125,7 @@ def _fold_scale(graph: Graph) -> Graph:
 
 
 def _scale_before_pool(graph: Graph) -> Graph:
-    """a pool(z) + b = pool(a z + b) by channel, z of a synapse: a maximum where a > 0, a mean that counts no padding."""
+    """a pool(z) + b = pool(a z + b) by channel, z of a synapse: maxima where a > 0, means that count no padding."""
     for scale in graph.of_operator("scale"):
         pool = graph.by_name[scale.sources[0]]
         source = graph.by_name[pool.sources[0]] if pool.inputs else pool
