@@ -97,6 +97,11 @@ def analog_rows(graph: Graph, timesteps: int) -> list[dict[str, Any]]:
     ]
 
 
+def analog_operations(graph: Graph, timesteps: int) -> int:
+    """The operations a sample of all ``analog_rows``."""
+    return sum(row["operations_per_sample"] for row in analog_rows(graph, timesteps))
+
+
 def _described(node: Node, source: Node | None, graph: Graph) -> dict[str, Any]:
     theta = node.arrays["threshold"]
     return {

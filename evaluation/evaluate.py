@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from .._check import RangeError, SpikeportError
-from ..conversion.layers import analog_rows
+from ..conversion.layers import analog_operations
 from ..conversion.source import analog_output
 from ..data import Dataset, refuse_shared
 from ..hardware.program import IntegerProgram
@@ -134,7 +134,7 @@ def _spent(activity: Activity, graph: Graph, steps: int) -> dict[str, Any]:
         "synaptic_operations_by_step": activity.accumulates.mean(1).cumsum(0).tolist(),
         "payload_bits_per_sample_by_step": activity.payload.mean(1).cumsum(0).tolist(),
         "multiply_accumulates_per_sample": multiplies(graph, steps),
-        "analog_operations_per_sample": sum(row["operations_per_sample"] for row in analog_rows(graph, steps)),
+        "analog_operations_per_sample": analog_operations(graph, steps),
     }
 
 

@@ -8,12 +8,11 @@ import torch
 
 from .._check import RangeError, UnsupportedError
 from ..conversion.codes import parse_code
+from ..conversion.layers import analog_operations
 from ..conversion.methods import CHOOSE_SAMPLES, Choice, Recipe
 from ..conversion.source import Source
 from ..conversion.thresholds import MeanSquare, Trained
 from ..data import Dataset
-from ..networks.activity import analog_functions
-from ..networks.engine import constant_nodes
 from ..networks.graph import Graph
 from .activity import measured
 from .convert import Converted, Folds, Progress, convert_network, folds_of
@@ -135,16 +134,10 @@ def _tried(folds: Folds, code: str, recipe: Recipe, window: int) -> dict[_Point,
             f"{recipe.name}, calibrated for {window} steps",
             step,
             float(right[step - 1].double().mean()),
-            float(accumulates[step - 1]) + multiplies(graph, step) + _functions(graph, step),
+            float(accumulates[step - 1]) + multiplies(graph, step) + analog_operations(graph, step),
         ): graph
         for step in range(1, window + 1)
     }
-
-
-def _functions(graph: Graph, steps: int) -> int:
-    """Operations of what needs whole values: at every step, but once where it follows from the constant input."""
-    fixed = constant_nodes(graph)
-    return sum(count * (1 if name in fixed else steps) for name, count in analog_functions(graph).items())
 
 
 def _front(points: Sequence[_Point]) -> list[_Point]:

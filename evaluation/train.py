@@ -94,7 +94,7 @@ def train_network(
     best, n = result["best"], result["n"]
     best["accuracy_ci95"] = list(accuracy_interval(best["accuracy"], n["validation"]))
     if config.data.test:
-        test = _load(config, config.data.test, "evaluation", allow_code=allow_code)
+        test = _test_data(config, given.framing, allow_code=allow_code)
         measured = measure(task, test, config.training)
         interval = list(accuracy_interval(measured["accuracy"], measured["n"]))
         result["test"] = {"data": config.data.test, **measured, "accuracy_ci95": interval}
@@ -205,11 +205,11 @@ def _training_events(config: Config) -> _Given:
     return _Given(samples, _samples(chosen), chosen, frame_hashes(samples.x.numpy()), framing)
 
 
-def _load(config: Config, spec: str, part: Part, *, allow_code: bool) -> Samples:
-    """The samples of one set, as tensors."""
-    if config.data.form == "events":
-        return _frames(_framing(config, _events(config, config.data.train)), _events(config, spec))
-    return _samples(_dataset(config, spec, part, allow_code=allow_code))
+def _test_data(config: Config, framing: Framing | None, *, allow_code: bool) -> Samples:
+    """The test samples; events in frames as long as those of the training."""
+    if framing is not None:
+        return _frames(framing, _events(config, config.data.test))
+    return _samples(_dataset(config, config.data.test, "evaluation", allow_code=allow_code))
 
 
 def _samples(data: Dataset) -> Samples:
