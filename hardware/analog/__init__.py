@@ -1,0 +1,1 @@
+"""Weights as conductances: networks on simulated crossbars of memory devices."""
