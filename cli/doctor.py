@@ -36,9 +36,11 @@ def doctor(as_json: options.Json = False) -> None:
     facts = _facts()
     parts = [
         _cuda(),
-        _module("ONNX Runtime", "onnxruntime", "spikeport[dev]", "runs the source of an ONNX import; else onnx's own"),
-        _module("Brian2", "brian2", "spikeport[brian2]", "simulator"),
-        _module("aihwkit", "aihwkit", "spikeport[analog]", "analog crossbars"),
+        _module(
+            "ONNX Runtime", "onnxruntime", "'spikeport[dev]'", "runs the source of an ONNX import; else onnx itself"
+        ),
+        _module("Brian2", "brian2", "'spikeport[brian2]'", "simulator"),
+        _module("aihwkit", "aihwkit", "--no-deps aihwkit", "checks the models of analog devices"),
         _lava(),
     ]
     result = {**facts, "parts": [part._asdict() for part in parts]}
@@ -84,11 +86,11 @@ def _cuda() -> Part:
     return Part("CUDA", False, f"{built}; everything runs on the processor")
 
 
-def _module(name: str, module: str, extra: str, purpose: str) -> Part:
+def _module(name: str, module: str, install: str, purpose: str) -> Part:
     """A package counts when a fresh Python can import it: some are installed and broken."""
     found = _version(module)
     if found is None:
-        return Part(name, False, f"{purpose}; not installed: pip install '{extra}'")
+        return Part(name, False, f"{purpose}; not installed: pip install {install}")
     failure = _failure([sys.executable, "-W", "ignore", "-c", f"import {module}"])
     return Part(name, not failure, f"{purpose}; {f'{found} fails: {failure}' if failure else found}")
 

@@ -97,6 +97,7 @@ PARTS: dict[str, tuple[Callable[[], object | None], str]] = {
     "lava": (_find_lava, "spikeport backend install lava"),
     "neurobench": (_find_module("neurobench"), "pip install neurobench==2.3.0"),
     "nir": (_find_module("nir"), "pip install spikeport[nir]"),
+    "aihwkit": (_find_module("aihwkit"), "pip install --no-deps aihwkit"),
     "nirtorch": (_find_module("nirtorch"), "pip install nirtorch (snnTorch's reader of NIR needs it)"),
     "onnxruntime": (_find_module("onnxruntime"), "pip install spikeport[dev]"),
     "tmpfs": (_find_tmpfs, "allow user namespaces (util-linux's unshare), or run as root"),
