@@ -69,15 +69,20 @@ def export_network(
     max_loss: Annotated[
         float, typer.Option("--max-loss", min=0.0, max=1.0, help="Share of accuracy that early exit may cost.")
     ] = 0.001,
+    reader: Annotated[
+        str | None,
+        typer.Option("--reader", metavar="NAME", help="Write NIR as snntorch, norse or sinabs has to be given it."),
+    ] = None,
     chunk: Annotated[int, typer.Option("--chunk", min=1, metavar="N", help="Steps in one call of a program.")] = 1,
     overwrite: options.Overwrite = False,
     as_json: options.Json = False,
 ) -> None:
     """Write the network in DIR for another framework.
 
-    nir: a file that other frameworks read. brian2: a Python script with its arrays beside it. lava: the integer
-    populations and sparse matrices as one .npz. onnx, pt2: a folder with the network and its exit rule as programs, and
-    a host loop that runs them without spikeport; --policy, --min-steps and --max-loss are those of evaluate.
+    nir: a file that other frameworks read, or with --reader one of them. brian2: a Python script with its arrays beside
+    it. lava: the integer populations and sparse matrices as one .npz. onnx, pt2: a folder with the network and its exit
+    rule as programs, and a host loop that runs them without spikeport; --policy, --min-steps and --max-loss are those
+    of evaluate.
     """
     from .._check import SpikeportError
     from ..evaluation.compiled import FORMATS, export_programs
@@ -86,6 +91,8 @@ def export_network(
     from ..inference import FixedSteps
 
     held = read_folder(folder)
+    if reader is not None and to != "nir":
+        raise SpikeportError(f"--reader {reader} says how to write a NIR file; it goes with --to nir only")
     if to in FORMATS:
         chosen = options.parse_policy(policy, min_steps)
         rule = chosen if isinstance(chosen, FixedSteps) else chosen.rule(held.exit, max_loss=max_loss)
@@ -95,7 +102,7 @@ def export_network(
         return
     if file.exists() and not overwrite:
         raise SpikeportError(f"{file} is there already; choose another name, or pass --overwrite to replace it.")
-    said = write(held, to, file)
+    said = write(held, to, file, reader=reader)
     for line in said:
         note(line)
     finish({"file": str(file.resolve()), "to": to, "notes": list(said)}, [str(file)], as_json)

@@ -44,10 +44,6 @@ def imported_network(
     return finished(network, calibration, source, timesteps=timesteps, trained_on=nothing, seed=seed, about=about)
 
 
-def _nir(held: Conversion, path: Path) -> tuple[str, ...]:
-    return export_nir(held.spiking, path)
-
-
 def _brian2(held: Conversion, path: Path) -> tuple[str, ...]:
     arrays = export_brian(held.integer or lowered(held.spiking), path)
     return (f"its arrays are in {arrays.name}, which belongs beside it",)
@@ -58,16 +54,18 @@ def _lava(held: Conversion, path: Path) -> tuple[str, ...]:
     return ()
 
 
-TARGETS: Mapping[str, Callable[[Conversion, Path], tuple[str, ...]]] = {"nir": _nir, "brian2": _brian2, "lava": _lava}
+_OTHERS: Mapping[str, Callable[[Conversion, Path], tuple[str, ...]]] = {"brian2": _brian2, "lava": _lava}
+TARGETS = ("nir", *_OTHERS)
 
 
-def export_network(held: Conversion, target: str, path: Path) -> tuple[str, ...]:
+def export_network(held: Conversion, target: str, path: Path, *, reader: str | None = None) -> tuple[str, ...]:
     """Write the network of a folder for ``target`` and return what to know about it.
 
+    reader: the program that a NIR file is for (see ``hardware.nir``); left out, any.
     Raises SpikeportError for another target, UnsupportedError that lists what has no form there.
     """
     if target not in TARGETS:
         raise SpikeportError(f"a network cannot go to {target!r}; choose one of {', '.join(TARGETS)}")
     if not path.parent.is_dir():
         raise SpikeportError(f"{path} cannot be made, because {path.parent} is no folder; make it first")
-    return TARGETS[target](held, path)
+    return export_nir(held.spiking, path, reader=reader) if target == "nir" else _OTHERS[target](held, path)

@@ -15,14 +15,18 @@ from .nir_import import graph_of
 __all__ = ["DEFAULT_DT", "export_nir", "import_nir"]
 
 
-def export_nir(graph: Graph, path: str | Path, *, dt: float = DEFAULT_DT) -> tuple[str, ...]:
+def export_nir(
+    graph: Graph, path: str | Path, *, dt: float | None = None, reader: str | None = None
+) -> tuple[str, ...]:
     """Write a spiking graph (or ``IntegerProgram.graph``) and return what readers that ignore metadata do differently.
 
-    dt: seconds of one step; time constants are such that a forward Euler step of dt gives the graph's own numbers.
+    dt: seconds of one step, 0.1 ms if left out; time constants are such that a forward Euler step of dt gives the
+    graph's own numbers.  reader: "snntorch", "norse" or "sinabs" writes the same network as that program has to be
+    given it, because it takes r for 1, decays exponentially or knows one dt only; left out, as NIR defines its nodes.
     Average pools become sum pools, with the weights behind them scaled.
     Raises UnsupportedError that lists every node without a form in NIR, BackendUnavailable without ``nir``.
     """
-    return write_nir(graph, Path(path), dt)
+    return write_nir(graph, Path(path), dt, reader)
 
 
 def import_nir(path: str | Path, *, dt: float | None = None) -> Graph:

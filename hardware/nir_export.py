@@ -14,6 +14,7 @@ import numpy as np
 from .._check import BackendUnavailable, RangeError, SpikeportError, UnsupportedError
 from ..networks.file import atomic_write, structure_of
 from ..networks.graph import Edge, Graph, Node
+from .nir_readers import reader_named
 from .reference import channelwise
 
 __all__ = ["DEFAULT_DT", "FORMAT", "nir_module", "plain_edges", "safe_names", "write_nir"]
@@ -37,15 +38,19 @@ def nir_module() -> Any:
     return nir
 
 
-def write_nir(graph: Graph, path: Path, dt: float) -> tuple[str, ...]:
+def write_nir(graph: Graph, path: Path, dt: float | None, reader: str | None = None) -> tuple[str, ...]:
     """See ``nir.export_nir``."""
+    known = reader_named(reader)
+    if known.dt is not None and dt not in (None, known.dt):
+        raise RangeError(f"dt is {dt}, but {reader} takes every step for {known.dt} s; leave dt out")
+    dt = (known.dt or DEFAULT_DT) if dt is None else dt
     if not 0 < dt < float("inf"):
         raise RangeError(f"dt is {dt}; seconds above 0 were wanted")
     nir = nir_module()
     problems = [f"{node.name} ({node.operator}): {said}" for node in graph.nodes if (said := _objection(graph, node))]
     if problems:
         raise UnsupportedError("NIR has no form of", problems)
-    writer = _Writer(nir, graph, dt)
+    writer = _Writer(nir, graph, dt, reader)
     made = writer.graph_node()
     try:
         with atomic_write(path) as temporary:
@@ -116,8 +121,9 @@ def plain_edges(graph: Graph) -> list[tuple[str, str, int]]:
 
 
 class _Writer:
-    def __init__(self, nir: Any, graph: Graph, dt: float) -> None:
+    def __init__(self, nir: Any, graph: Graph, dt: float, reader: str | None) -> None:
         self.nir, self.graph, self.dt = nir, graph, dt
+        self.reader, self.who = reader_named(reader), reader or "others"
         self.names = safe_names(graph)
         self.gains: dict[str, float] = {}  # by what NIR's value of a node is too large
         self.notes: list[str] = []
@@ -146,8 +152,10 @@ class _Writer:
     def connect(self, source: str, target: str, delay: int) -> None:
         ends = self.names[source], self.names[target]
         between = []
-        if self.gains[source] != 1 and self.graph.by_name[target].operator in ("neuron", "synaptic_filter", "output"):
-            between.append(("gain", self.nir.Scale(np.full(self.graph.shapes[source], self.gains[source], np.float32))))
+        gain = self.gains[source] * (1.0 if self.absorbed(source) is not None else self.strength(target))
+        ends_here = self.graph.by_name[target].operator in ("neuron", "synaptic_filter", "output")
+        if ends_here and (np.asarray(gain) != 1).any():
+            between.append(("gain", self.nir.Scale(np.float32(np.broadcast_to(gain, self.graph.shapes[source])))))
         if delay:
             between.append((f"delay{delay}", self.nir.Delay(np.full(self.graph.shapes[source], delay * self.dt))))
         last = ends[0]
@@ -157,6 +165,23 @@ class _Writer:
             self.edges.append((last, name))
             last = name
         self.edges.append((last, ends[1]))
+
+    def strength(self, name: str) -> Any:
+        """By what the current of a neuron has to be multiplied for this reader, of its whole shape or one value."""
+        node, shape = self.graph.by_name[name], self.graph.shapes[name]
+        if node.operator != "neuron" or not self.reader.unit_resistance:
+            return 1.0
+        made = self.reader.neuron(_decay(node, shape), self.dt)
+        return 1.0 if made is None else made[2]
+
+    def absorbed(self, name: str) -> np.ndarray | None:
+        """The strength of the one neuron behind a synapse by channel, where it is the same all over a channel."""
+        node, readers = self.graph.by_name[name], self.graph.consumers[name]
+        if node.operator not in ("linear", "conv1d", "conv2d") or len(readers) != 1:
+            return None
+        strength = np.broadcast_to(self.strength(readers[0]), self.graph.shapes[readers[0]])
+        channels = strength.reshape(len(strength), -1)
+        return channels[:, 0].astype(np.float32) if (channels == channels[:, :1]).all() else None
 
     def incoming(self, node: Node) -> float:
         found = {self.gains.get(source, 1.0) for source in node.sources}
@@ -208,6 +233,9 @@ class _Writer:
             kept |= {key: original}
             return self.nir.Scale(_full(weight, shape)), kept
         bias = np.asarray(node.arrays.get("bias", np.zeros(len(weight), np.float32))) + self.neuron_bias(node)
+        if (strength := self.absorbed(node.name)) is not None and (strength != 1).any():
+            kept[key] = original
+            weight, bias = weight * channelwise(strength, weight.ndim), bias * strength
         if node.operator == "linear":
             return (self.nir.Affine(weight, bias) if bias.any() else self.nir.Linear(weight)), kept
         fields = [node.attributes[name] for name in ("stride", "padding", "dilation", "groups")]
@@ -234,19 +262,21 @@ class _Writer:
         if arrays["bias"].any() and synapse.operator not in ("linear", "conv1d", "conv2d"):
             self.notes.append(f"{node.name}: its bias is in metadata only")
         if arrays["initial"].any():
-            self.notes.append(f"{node.name}: others start at 0, not at the initial membrane")
+            self.notes.append(f"{node.name}: {self.who} start at 0, not at the initial membrane")
         if said["code"] != "binary":
-            self.notes.append(f"{node.name}: others give binary spikes, not {said['code']} ones")
-        if said["reset"] != "zero":
-            self.notes.append(f"{node.name}: others may set the membrane to 0; here the reset is {said['reset']!r}")
+            self.notes.append(f"{node.name}: {self.who} give binary spikes, not {said['code']} ones")
+        if said["reset"] != self.reader.reset:
+            does = {"zero": "may set the membrane to 0", "subtract": "subtract the threshold"}[self.reader.reset]
+            self.notes.append(f"{node.name}: {self.who} {does}; here the reset is {said['reset']!r}")
         if said["late"]:
-            self.notes.append(f"{node.name}: others reset in the same step, not one step later")
+            self.notes.append(f"{node.name}: {self.who} reset in the same step, not one step later")
         threshold, zeros = _full(arrays["threshold"], shape), np.zeros(shape, np.float32)
-        if "beta" not in arrays or (arrays["beta"] == 1).all():
+        found = self.reader.neuron(_decay(node, shape), self.dt)
+        if found is None:
             made = self.nir.IF(np.full(shape, 1 / self.dt), threshold, zeros)
         else:
-            leak = _leak(node, arrays["beta"], shape)
-            made = self.nir.LIF(self.dt / leak, 1 / leak, zeros, threshold, zeros)
+            tau, strength = (np.broadcast_to(array, shape) for array in found[:2])
+            made = self.nir.LIF(tau, strength, zeros, threshold, zeros)
         return made, dict(arrays)
 
     def filter(self, node: Node, shape: Sequence[int]) -> Any:
@@ -263,6 +293,12 @@ class _Writer:
 
 def _full(array: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     return np.ascontiguousarray(np.broadcast_to(channelwise(array, len(shape)), shape))
+
+
+def _decay(node: Node, shape: Sequence[int]) -> np.ndarray | None:
+    """The decay of a neuron's membrane, of its whole shape; None where nothing leaks."""
+    beta = node.arrays.get("beta")
+    return None if beta is None or (beta == 1).all() else 1 - _leak(node, beta, shape)
 
 
 def _leak(node: Node, decay: np.ndarray, shape: Sequence[int]) -> np.ndarray:

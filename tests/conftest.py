@@ -99,6 +99,8 @@ PARTS: dict[str, tuple[Callable[[], object | None], str]] = {
     "nir": (_find_module("nir"), "pip install spikeport[nir]"),
     "aihwkit": (_find_module("aihwkit"), "pip install --no-deps aihwkit"),
     "nirtorch": (_find_module("nirtorch"), "pip install nirtorch (snnTorch's reader of NIR needs it)"),
+    "norse": (_find_module("norse"), "pip install --no-deps norse nirtorch"),
+    "sinabs": (_find_module("sinabs"), "pip install --no-deps sinabs nirtorch pbr"),
     "onnxruntime": (_find_module("onnxruntime"), "pip install spikeport[dev]"),
     "tmpfs": (_find_tmpfs, "allow user namespaces (util-linux's unshare), or run as root"),
     "snntorch": (_find_module("snntorch"), "pip install spikeport[dev]"),
