@@ -35,7 +35,8 @@ class IntegerEngine:
     max_steps: at most those of the program, for which its ranges are proven; all of them by default.  chunk: how many
     steps a caller should ask for (1 in a recurrent network).  constant_input: x (batch, *features) is the same at every
     step; otherwise ``advance`` takes a sequence (steps, batch, *features).  largest_byte: up to which int8 kernels are
-    trusted; a self-test decides by default, and 0 leaves them out.
+    trusted; a self-test decides by default, and 0 leaves them out.  varying: nodes that give another value at each step
+    even where their input is constant.  fuse: let neurons read the parts of a sum themselves.
     Raises RangeError for steps beyond the program's, UnsupportedError where no type holds a value.
     """
 
@@ -49,6 +50,8 @@ class IntegerEngine:
         chunk: int = 4,
         constant_input: bool = True,
         largest_byte: int | None = None,
+        varying: frozenset[str] = frozenset(),
+        fuse: bool = True,
     ) -> None:
         self.max_steps = program.steps if max_steps is None else max_steps
         if not 1 <= self.max_steps <= program.steps or chunk < 1:
@@ -74,8 +77,8 @@ class IntegerEngine:
             for node in self.graph.nodes
             if node.operator in ("neuron", "synaptic_filter")
         }
-        self._fixed = constant_nodes(self.graph) if constant_input else frozenset()
-        self._fused = fusions(self.graph, self._forms, self._fixed)
+        self._fixed = constant_nodes(self.graph, varying) if constant_input else frozenset()
+        self._fused = fusions(self.graph, self._forms, self._fixed) if fuse else {}
         self._absorbed = absorbed(self._fused)
         self._kept = boundary(self.graph, self._fixed, self._fused)
         self._dead_after = dead_after(self.graph, self._fused)

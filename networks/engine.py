@@ -110,7 +110,8 @@ class Engine:
 
     ``constant_input``: the same x (batch, *features) at every step (direct coding); otherwise ``advance`` takes a
     sequence (steps, batch, *features).  ``advance`` folds its steps into one call of each synapse; ``chunk`` is how
-    many steps a caller should ask it for (1 in a recurrent network, where nothing can be folded).
+    many steps a caller should ask it for (1 in a recurrent network, where nothing can be folded).  ``varying``: nodes
+    that give another value at each step even where their input is constant (noise, say).
     """
 
     can_refill = True
@@ -123,6 +124,7 @@ class Engine:
         chunk: int = 4,
         constant_input: bool = True,
         dtype: torch.dtype = torch.float32,
+        varying: frozenset[str] = frozenset(),
     ) -> None:
         if max_steps < 1 or chunk < 1:
             raise RangeError(f"max_steps is {max_steps} and chunk {chunk}; both must be at least 1")
@@ -140,7 +142,7 @@ class Engine:
             node.name: _initial_membrane(node, self._tensors[node.name], graph.shapes[node.name])
             for node in graph.of_operator("neuron")
         }
-        self._fixed = constant_nodes(graph) if constant_input else frozenset()
+        self._fixed = constant_nodes(graph, varying) if constant_input else frozenset()
         self._replayed = (
             _replayed(graph, self._fixed) if max_steps <= REPLAY_STEPS and dtype == torch.float32 else frozenset()
         )
@@ -350,11 +352,14 @@ def _spread(x: Tensor, rows: int) -> Tensor:
     return x if x.shape[0] == rows else x.expand(rows, *x.shape[1:])
 
 
-def constant_nodes(graph: Graph) -> frozenset[str]:
-    """The nodes whose value follows from a constant input alone: the engine computes them once a sample."""
+def constant_nodes(graph: Graph, varying: frozenset[str] = frozenset()) -> frozenset[str]:
+    """The nodes whose value follows from a constant input alone: the engine computes them once a sample.
+
+    varying: nodes that do not, though they have no memory.
+    """
     fixed: set[str] = set()
     for node in graph.nodes:
-        plain = not OPERATORS[node.operator].memory
+        plain = not OPERATORS[node.operator].memory and node.name not in varying
         if plain and all(edge.source in fixed and not edge.delay for edge in node.inputs):
             fixed.add(node.name)
     return frozenset(fixed)
