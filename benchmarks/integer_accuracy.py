@@ -1,4 +1,4 @@
-"""What eight bits cost: the integer network against the float one, on all test samples, at T = 32 (digits: 8).
+"""What eight bits cost: the integer network against the float one, on all test samples, at T = 32 (digits also at 8).
 
 python benchmarks/conversion_table.py --data DATA --keep DIR
 python benchmarks/integer_accuracy.py --data DATA --keep DIR [--rows NAME ...] [--limit N]
@@ -9,12 +9,14 @@ and keeps accuracy, paired difference and its 95 % interval in benchmarks/result
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from conversion_table import RESULTS, ROWS, Row
+from conversion_table import RESULTS, ROWS, Row, measure
+from models import data_folder
 
 from spikeport import load_data
 from spikeport.evaluation.folder import read_folder
@@ -26,6 +28,7 @@ from spikeport.networks.outputs import outputs_over_time
 
 FILE = RESULTS / "integer_accuracy.json"
 STEPS = 32
+ALL = {**ROWS, "digits32": replace(ROWS["digits"], timesteps=STEPS, wanted={})}  # for as many steps as the others
 
 
 def samples(row: Row, name: str, data: Path, held: Any, limit: int | None) -> Any:
@@ -73,15 +76,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--keep", type=Path, required=True)
-    parser.add_argument("--rows", nargs="*", default=list(ROWS), choices=list(ROWS))
+    parser.add_argument("--rows", nargs="*", default=list(ALL), choices=list(ALL))
     parser.add_argument("--limit", type=int)
     options = parser.parse_args()
     found = json.loads(FILE.read_text()) if FILE.exists() else {}
     for name in options.rows:
+        if name not in ROWS and not (options.keep / name).is_dir():
+            measure(ALL[name], options.data, data_folder(), options.keep / name)
         if not (options.keep / name).is_dir():
             print(f"{name}: no folder in {options.keep}; run conversion_table.py --keep first")
             continue
-        found[name] = measured(ROWS[name], options.keep / name, options.data, options.limit)
+        found[name] = measured(ALL[name], options.keep / name, options.data, options.limit)
         FILE.write_text(json.dumps(found, indent=1) + "\n")
         low, high = found[name]["change_ci95"]
         print(f"{name}: {100 * found[name]['change']:+.2f} points ({100 * low:+.2f} to {100 * high:+.2f}, "
