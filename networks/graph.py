@@ -24,7 +24,9 @@ MAX_NODES = 1 << 16
 _BOUNDS = {  # arrays in which not every finite value makes sense
     ("neuron", "threshold"): (np.nextafter(np.float32(0), np.float32(1)), np.inf, "above 0"),
     ("neuron", "beta"): (0.0, 1.0, "between 0 and 1"),
+    ("neuron", "limit"): (0.0, np.inf, "at least 0"),
     ("activation", "ceiling"): (np.nextafter(np.float32(0), np.float32(1)), np.inf, "above 0"),
+    ("activation", "bound"): (0.0, np.inf, "at least 0"),
     ("batch_norm", "variance"): (0.0, np.inf, "at least 0"),
     ("synaptic_filter", "alpha"): (0.0, 1.0, "between 0 and 1"),
 }

@@ -120,7 +120,7 @@ OPERATORS: Mapping[str, Operator] = {
             "maximum": Field(float, None, low=0.0, optional=True),
             "levels": Field(int, None, low=1, high=1 << 24, optional=True),
         },
-        arrays={"ceiling": False},
+        arrays={"ceiling": False, "bound": False},  # it falls to 0 above the bound
     ),
     "synaptic_filter": Operator(shape_rules.same, arrays={"alpha": True}, memory=True),
     "step_bias": Operator(shape_rules.step_bias, arrays={"values": True}, memory=True),
@@ -136,7 +136,8 @@ OPERATORS: Mapping[str, Operator] = {
             "line": Field(int, 0, low=0, high=1),  # differential: the value may be below 0
             "maximum": Field(float, None, low=0.0, optional=True),  # differential: the value is cut there
         },
-        arrays={"threshold": True, "initial": True, "bias": True, "beta": False},  # no beta: no leak
+        # no beta: no leak; no limit: any number of spikes
+        arrays={"threshold": True, "initial": True, "bias": True, "beta": False, "limit": False},
         memory=True,
     ),
     "constant": Operator(values.constant_shape, values.constant, arrays={"value": True}),

@@ -140,8 +140,12 @@ def batch_norm(attributes: Attributes, tensors: Tensors, inputs: Sequence[Tensor
 def activation(attributes: Attributes, tensors: Tensors, inputs: Sequence[Tensor]) -> Tensor:
     """relu: max(0, x), cut at ``maximum`` where one is given, or in ``levels`` up to a ceiling (see ``quantised``).
 
-    identity: x, where a value of any sign shall be sent as spikes.
+    identity: x, where a value of any sign shall be sent as spikes.  With a ``bound``: 0 where |x| exceeds it or is NaN.
     """
+    if "bound" in tensors:
+        plain = {key: array for key, array in tensors.items() if key != "bound"}
+        inside = inputs[0].abs() <= channelwise(tensors["bound"], inputs[0])  # NaN is nowhere inside
+        return torch.where(inside, activation(attributes, plain, inputs), torch.zeros_like(inputs[0]))
     if attributes["function"] == "identity":
         return inputs[0]
     if attributes["levels"] is not None:

@@ -58,6 +58,8 @@ def neuron(attributes: Attributes, arrays: Arrays, shapes: Sequence[Shape]) -> S
         raise _refuse(f"{attributes['levels']} levels, each half the one before, end below what float32 can hold")
     if not differential and (attributes["line"] or attributes["maximum"] is not None):
         raise _refuse("only a neuron with the differential code can be a line or have a maximum")
+    if differential and "limit" in arrays:
+        raise _refuse("a limit of spikes counts spikes, and differential ones are changes of a value")
     if attributes["late"] and (attributes["code"], attributes["reset"]) != ("binary", "subtract"):
         raise _refuse(
             f"a late reset needs binary spikes that subtract, not {attributes['code']}, {attributes['reset']}"
