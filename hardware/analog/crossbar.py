@@ -19,6 +19,7 @@ from .cells import age, read_variance, write
 from .device import Device
 from .mapping import Mapped, column_scale, cut_rows, slice_weights
 from .seeds import generators
+from .wires import through_wires
 
 __all__ = ["Crossbar", "Programmed", "program"]
 
@@ -33,7 +34,7 @@ class Crossbar:
     dac_bits, adc_bits: of inputs (magnitude) and of column outputs (with sign); None: unlimited.
     scale: what a column's largest conductance stands for: "maximum", "power_of_two" or a weight (see `column_scale`).
     compensation: each array's outputs are multiplied by the factor by which its mean conductance fell.
-    wires: the wires' resistance counts.
+    wires: the wires' resistance counts (`through_wires`); each array and each slice has wires of its own.
     """
 
     device: Device
@@ -91,22 +92,41 @@ class Programmed:
 
     def at(self, time_s: float, *, seed: int) -> Array:
         """The arrays some time after writing; see `conductances`."""
-        device = self.crossbar.device
         aged = self.conductances(time_s, seed=seed)
-        variance = read_variance(device, self.conductance, aged, time_s)
+        variance = read_variance(self.crossbar.device, self.conductance, aged, time_s)
         tiles = []
         for block, scale in zip(self.blocks, self.scale, strict=True):
-            factor = self.mapped.factor[..., block] / device.range_us
-            gain = self._gain(aged, block, factor)
+            unit = self.mapped.factor[..., block] / self.crossbar.device.range_us
+            gain = self._gain(aged, block, unit)
             for part in range(self.crossbar.slices):
-                weight = _pair(aged[:, part, ..., block], factor[part], gain)
-                noise = None if variance is None else variance[:, part, ..., block].sum(1) * (factor[part] * gain) ** 2
+                noise = None if variance is None else variance[:, part, ..., block]
+                weight, noise = self._effective(aged[:, part, ..., block], noise, unit[part] * gain)
                 tiles.append(Tile(block, weight, noise, scale, self.crossbar.adc_bits, self._whole))
         return Array(tuple(tiles), self.crossbar.dac_bits)
 
     @property
     def _whole(self) -> bool:
         return self.crossbar.scale == "power_of_two"
+
+    def _effective(self, cells: Tensor, variance: Tensor | None, unit: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Weights and their variance of pairs of devices (instances, 2, columns, rows), seen through the wires.
+
+        A device's noise loses on its way what its current loses: exact for the current of its own row.
+        """
+        felt = self._through_wires(cells)
+        weight = (felt[:, 0] - felt[:, 1]) * unit
+        if variance is not None and felt is not cells:
+            variance = variance * torch.where(cells > 0, felt / cells.clamp(min=1e-30), 1.0).clamp(0, 1) ** 2
+        return weight, None if variance is None else variance.sum(1) * unit**2
+
+    def _through_wires(self, cells: Tensor) -> Tensor:
+        """Effective conductances; the two columns of a pair lie side by side."""
+        ohm = self.crossbar.device.wire_ohm
+        if not (self.crossbar.wires and ohm):
+            return cells
+        arrays = cells.transpose(1, 2).split(self.crossbar.tile_columns, 1)  # (instances, columns, 2, rows)
+        felt = [through_wires(array.flatten(1, 2), ohm).reshape(array.shape) for array in arrays]
+        return torch.cat(felt, 1).transpose(1, 2)
 
     def _gain(self, aged: Tensor, block: slice, factor: Tensor) -> Tensor:
         """mean |weight as written| / mean |weight now| of a block, (instances, 1, 1); 1 without compensation."""
@@ -155,8 +175,3 @@ def program(weight: Tensor, crossbar: Crossbar, *, instances: int, seed: int, gr
 
 def _target(device: Device, mapped: Mapped) -> Tensor:
     return device.g_min_us + device.range_us * mapped.share
-
-
-def _pair(conductance: Tensor, factor: Tensor, gain: Tensor) -> Tensor:
-    """Weights (instances, columns, rows) of pairs (instances, 2, columns, rows)."""
-    return (conductance[:, 0] - conductance[:, 1]) * factor * gain
