@@ -22,16 +22,23 @@ def write(device: Device, target: Tensor, streams: Streams) -> Tensor:
 
     g = max(target + sigma(target / g_max) N(0, 1), 0); stuck devices keep their own.
     """
+    return _keep_stuck(device, _write(device, target, streams).clamp(min=0), streams)
+
+
+def _write(device: Device, target: Tensor, streams: Streams) -> Tensor:
+    """Before what lies below zero is cut off."""
     first = device.retention[0][1] if device.retention else device.write_us
-    spread = polynomial(first, target / device.g_max_us)
     source = streams("write")
-    written = target.expand(len(source), *target.shape)
-    if first:
-        written = (target + spread * normal(target.shape, source, target)).clamp(min=0)
-        for _ in range(device.write_iterations - 1 if device.write_tolerance_us is not None else 0):
-            again = (target + spread * normal(target.shape, source, target)).clamp(min=0)
-            written = torch.where((written - target).abs() > (device.write_tolerance_us or 0.0), again, written)
-    return _keep_stuck(device, written, streams)
+    if not first:
+        return target.expand(len(source), *target.shape)
+    spread = polynomial(first, target / device.g_max_us)
+    written = target + spread * normal(target.shape, source, target)
+    tolerance = device.write_tolerance_us
+    for _ in range(device.write_iterations - 1 if tolerance is not None else 0):
+        again = target + spread * normal(target.shape, source, target)
+        missed = (written.clamp(min=0) - target).abs() > (tolerance or 0.0)
+        written = torch.where(missed, again, written)
+    return written
 
 
 def stuck(device: Device, shape: Sequence[int], streams: Streams, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -48,7 +55,7 @@ def age(device: Device, target: Tensor, written: Tensor, time_s: float, streams:
     """
     aged = written
     if device.retention:
-        aged = _retain(device, target, written, time_s, streams)
+        aged = _retain(device, target, time_s, streams)
     if device.drift_mean:
         nu = _coefficients(device, target, streams)
         aged = aged * ((time_s + device.drift_start_s) / device.drift_start_s) ** -nu
@@ -75,12 +82,13 @@ def _coefficients(device: Device, target: Tensor, streams: Streams) -> Tensor:
     return (mean + spread * normal(target.shape, streams("drift"), target)).abs()
 
 
-def _retain(device: Device, target: Tensor, written: Tensor, time_s: float, streams: Streams) -> Tensor:
+def _retain(device: Device, target: Tensor, time_s: float, streams: Streams) -> Tensor:
     """Spread that grows from the first time's to this time's: what is added is independent, what shrinks is scaled."""
+    written = _write(device, target, streams)
     x = target / device.g_max_us
     first, now = (polynomial(dict(device.retention)[t], x) for t in (device.retention[0][0], time_s))
     if time_s == device.retention[0][0]:
-        return written
+        return written.clamp(min=0)
     kept = torch.where(first > now, now / first.clamp(min=1e-12), torch.ones_like(first))
     added = (now**2 - (kept * first) ** 2).clamp(min=0).sqrt()
     fresh = normal(target.shape, streams(f"retention at {time_s:g} s"), target)
