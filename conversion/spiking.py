@@ -52,11 +52,15 @@ def prepared(graph: Graph, code: str) -> Graph:
 
 
 def _quantised(node: Node) -> str:
+    if "bound" in node.arrays:
+        return "it falls to 0 above a bound, and differential spikes have none: convert the network without bounds"
     levels = node.attributes.get("levels")
     return f"it has {levels} levels, which binary or signed spikes say exactly: choose those" if levels else ""
 
 
 def _objection(graph: Graph, node: Node) -> str:
+    if "bound" in node.arrays:
+        return "it falls to 0 above a bound: convert the network without bounds, and limit the spikes of the result"
     if node.operator in ("function", *NEED_VALUES):
         what = NEED_VALUES.get(node.attributes.get("function", node.operator), "no ReLU")
         return f"{what}: {ANY_FUNCTION}, or retrain with ReLU and batch norm"

@@ -13,7 +13,7 @@ from .backend import Session
 from .brian_build import BrianNetwork, brian2_module, build
 from .brian_plan import plan_of
 from .brian_runtime import RuntimeSession
-from .program import IntegerProgram
+from .program import IntegerProgram, limit_problems
 
 __all__ = ["BrianBackend", "brian_network"]
 
@@ -36,8 +36,8 @@ class BrianBackend:
         self.target, self.cache = target, cache
 
     def unsupported(self, program: IntegerProgram) -> list[str]:
-        """Nothing: every integer program runs."""
-        return []
+        """Limits of spikes; else nothing."""
+        return limit_problems(program)
 
     def available(self) -> None:
         """Raise BackendUnavailable where Brian2 is missing."""

@@ -187,6 +187,8 @@ class _Lowering:
             arrays = {key: self.whole(node, key, unit) for key in ("initial", "bias")}
             # a threshold beyond the limit is one that no membrane reaches
             arrays["threshold"] = np.clip(self.whole(node, "threshold", unit), 1, STATE_LIMIT)
+            if "limit" in node.arrays:
+                arrays["limit"] = np.floor(node.arrays["limit"])
             if "beta" in node.arrays:
                 arrays["beta"] = self.decay(node, "beta")
         elif node.operator == "synaptic_filter":

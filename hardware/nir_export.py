@@ -48,6 +48,7 @@ def write_nir(graph: Graph, path: Path, dt: float | None, reader: str | None = N
         raise RangeError(f"dt is {dt}; seconds above 0 were wanted")
     nir = nir_module()
     problems = [f"{node.name} ({node.operator}): {said}" for node in graph.nodes if (said := _objection(graph, node))]
+    problems += [f"{node.name}: a limit of spikes" for node in graph.nodes if "limit" in node.arrays]
     if problems:
         raise UnsupportedError("NIR has no form of", problems)
     writer = _Writer(nir, graph, dt, reader)

@@ -6,7 +6,8 @@ the real network: the scale of the input, the scale of the output, and for how m
 At each step, in this order, for whole x, w, b and spikes s:
 
     filter   i <- decay(i, k) + x
-    neuron   v <- decay(v, k) + x + b;  s = test(v, theta);  v <- v - theta * s  (or 0 where s, or v)
+    neuron   v <- decay(v, k) + x + b;  s = test(v, theta);  v <- v - theta * s  (or 0 where s, or v);  s is sent
+             unless the unit has a limit and its spikes in the window, this one included, are more
     decay(v, k) = sign(v) * ((|v| * k) >> 12),  k = 4096 - d,  d a whole number of 12 bits (0 = no leak)
 
 Source: the arithmetic of Loihi (Davies et al. 2018, doi 10.1109/MM.2018.112130359) as Intel's Lava computes it.
@@ -159,6 +160,12 @@ def mantissa(weight: np.ndarray) -> tuple[np.ndarray, int]:
     common = int(np.bitwise_or.reduce(np.abs(whole), axis=None))
     exponent = (common & -common).bit_length() - 1 if common else 0
     return (whole >> exponent).astype(np.int32), exponent
+
+
+def limit_problems(program: IntegerProgram) -> list[str]:
+    """The limits of spikes, for backends that have none."""
+    return [f"{node.name} (a limit of spikes: choose torch or reference)" for node in program.neurons
+            if "limit" in node.arrays]  # fmt: skip
 
 
 def _supported(node: Node) -> bool:

@@ -102,7 +102,7 @@ def _depth(program: IntegerProgram, node: Node) -> int:
 def _fresh(node: Node, shape: tuple[int, ...]) -> Values:
     if node.operator == "neuron":
         start = np.broadcast_to(whole(node, "initial", len(shape) - 1), shape)
-        return {"v": start, "count": np.zeros(shape, np.int64)}
+        return {"v": start, "count": np.zeros(shape, np.int64), "fired": np.zeros(shape, np.int64)}
     return {"i": np.zeros(shape, np.int64)} if node.operator == "synaptic_filter" else {}
 
 
@@ -139,8 +139,8 @@ def _neuron(node: Node, x: np.ndarray, state: Values) -> np.ndarray:
         v = v - theta * s
     elif node.attributes["reset"] == "zero":
         v = np.where(s != 0, 0, v)
-    state["v"], state["count"] = v, state["count"] + s
-    return s
+    state["v"], state["count"], state["fired"] = v, state["count"] + s, state["fired"] + np.abs(s)
+    return np.where(state["fired"] <= whole(node, "limit", rank), s, 0) if "limit" in node.arrays else s
 
 
 def _linear(node: Node, x: np.ndarray) -> np.ndarray:

@@ -39,6 +39,7 @@ class Neuron:
         self.theta, self.bias, self.initial = (
             spread(np.asarray(node.arrays[key], np.float64)) for key in ("threshold", "bias", "initial")
         )
+        self.limit = spread(np.asarray(node.arrays["limit"], np.float64)) if "limit" in node.arrays else None
         strict, late = node.attributes["test"] == ">", bool(node.attributes["late"])
         self.at = self.theta + int(strict)
         subtracts = node.attributes["reset"] == "subtract" and not late
@@ -56,7 +57,20 @@ def fire_scan(
     """Fill ``out`` (time, batch, units) with spikes + offset and return the new state: membrane, for signed the count.
 
     x: (time or 1, batch, units), whole numbers in float32 or float64; one row is the same current at every step.
+    With a limit the state's last part is how many spikes were fired, sent or not.
     """
+    if neuron.limit is None:
+        return _fire(neuron, x, state, out, offset, extra)
+    *own, fired = state
+    after = _fire(neuron, x, tuple(own), out, offset, extra)
+    total = fired + (out.to(torch.int32) - offset).abs_().cumsum(0, dtype=torch.int32)
+    out[total > neuron.limit] = offset
+    return (*after, total[-1])
+
+
+def _fire(
+    neuron: Neuron, x: Tensor, state: tuple[Tensor, ...], out: Tensor, offset: int, extra: Extra | None
+) -> tuple[Tensor, ...]:
     membrane, *counted = state
     count = counted[0].clone() if counted else torch.zeros(1, 1, dtype=torch.int32)
     if not threads_survive():

@@ -104,7 +104,8 @@ class IntegerEngine:
             unit = self._units[node.name]
             membrane = unit.initial.expand(batch, -1)  # no copy yet: fresh samples are often written elsewhere
             membrane = membrane.clone() if batch == 1 else membrane
-            return (membrane, torch.zeros(membrane.shape, dtype=torch.int32)) if unit.signed else (membrane,)
+            counts = int(unit.signed) + int(unit.limit is not None)
+            return (membrane, *(torch.zeros(membrane.shape, dtype=torch.int32) for _ in range(counts)))
         if node.operator == "delay":
             return (torch.zeros(batch, node.attributes["steps"], *shape, dtype=self._dtype(node.name)),)
         if node.operator == "output":
@@ -252,8 +253,16 @@ class IntegerEngine:
         else:
             x = self._read(node, values, edges, steps)[0]
         out = torch.empty(steps, *_flat(x).shape[1:], dtype=form.dtype)
-        state = fire_scan(self._units[node.name], _flat(x), state, out, form.offset, extra)
+        state = self._fire_scan(node, _flat(x), state, out, extra)
         return _over_time(logical(out.flatten(0, 1), self.graph.shapes[node.name]), steps), state
+
+    def _fire_scan(
+        self, node: Node, x: Tensor, state: tuple[Tensor, ...], out: Tensor, extra: Extra | None
+    ) -> tuple[Tensor, ...]:
+        return fire_scan(self._units[node.name], x, state, out, self._forms[node.name].offset, extra)
+
+    def _filter_scan(self, node: Node, x: Tensor, state: tuple[Tensor, ...], out: Tensor) -> tuple[Tensor, ...]:
+        return (filter_scan(self._units[node.name], x, state[0], out),)
 
     def _remember(self, node: Node, x: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
         """A delay or a filter."""
@@ -261,8 +270,8 @@ class IntegerEngine:
             joined = torch.cat([state[0].transpose(0, 1), x])
             return joined[: len(x)], (joined[len(x) :].transpose(0, 1),)
         out = torch.empty(_flat(x).shape, dtype=x.dtype)
-        after = filter_scan(self._units[node.name], _flat(x), state[0], out)
-        return _over_time(logical(out.flatten(0, 1), self.graph.shapes[node.name]), len(x)), (after,)
+        after = self._filter_scan(node, _flat(x), state, out)
+        return _over_time(logical(out.flatten(0, 1), self.graph.shapes[node.name]), len(x)), after
 
     def _real(self, current: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
         """``IntegerProgram.real_output`` of samples that may differ in age."""

@@ -5,6 +5,7 @@ splitting time or the batch anywhere changes nothing.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -158,6 +159,8 @@ class Engine:
     def initial_state(self, batch: int) -> NetworkState:
         """The state before the first step, for inputs that come as a sequence."""
         nodes = {node.name: self._initial(node, batch) for node in self.graph.nodes if OPERATORS[node.operator].memory}
+        for name in (node.name for node in self.graph.nodes if "limit" in node.arrays):
+            nodes[name] = (*nodes[name], torch.zeros(batch, *self.graph.shapes[name], dtype=self.dtype))
         edges = {
             key: torch.zeros(batch, edge.delay, *self.graph.shapes[edge.source], dtype=self.dtype)
             for key, _, edge in self._delayed
@@ -317,10 +320,10 @@ class Engine:
         return function(node.attributes, self._tensors[node.name], inputs)
 
     def _scan(self, node: Node, x: Tensor, steps: int, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        if node.name in self._replayed:
-            return reference.replay_scan(self._neurons[node.name], x, steps, state, self._initials[node.name])
         if node.operator == "neuron":
-            return reference.neuron_scan(self._neurons[node.name], x, steps, state)
+            again = partial(reference.replay_scan, initial=self._initials[node.name])
+            scan = again if node.name in self._replayed else reference.neuron_scan
+            return reference.limited(self._tensors[node.name], partial(scan, self._neurons[node.name], x, steps), state)
         return _SCANS[node.operator](node.attributes, self._tensors[node.name], _spread(x, steps), state)
 
     def neuron_sequence(self, node: Node, x: Tensor, steps: int) -> Tensor:

@@ -192,6 +192,9 @@ def _require_plain(graph: Graph) -> None:
     if edges:
         late = [f"{edge.source} -> {node.name}: late by {edge.delay}" for node, edge in edges]
         raise UnsupportedError("a network with late edges has no plain program", late)
+    limited = [node.name for node in graph.nodes if "limit" in node.arrays]
+    if limited:
+        raise UnsupportedError("a network with limits of spikes has no plain program; export it without", limited)
 
 
 def _population(graph: Graph, node: Node, dtype: torch.dtype) -> tuple[NeuronArrays | DifferentialArrays, Tensor]:

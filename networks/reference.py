@@ -5,7 +5,7 @@ state (a tuple of tensors, batch first) to a sequence and the new state.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -257,6 +257,19 @@ def neuron_scan(neuron: NeuronArrays | DifferentialArrays, x: Tensor, steps: int
     spikes, membrane, count = fire(current, steps, state[0], state[1] if len(state) > 1 else None, neuron)
     sequence = logical(spikes.flatten(0, 1), shape).view(steps, batch, *shape)
     return sequence, (membrane,) if count is None else (membrane, count)
+
+
+def limited(tensors: Tensors, scan: Callable[[State], tuple[Tensor, State]], state: State) -> tuple[Tensor, State]:
+    """The spikes of ``scan``, and none of a unit once they would be more than its ``limit`` in the window.
+
+    The state's last part counts what was fired, sent or not: (batch, *features).
+    """
+    if "limit" not in tensors:
+        return scan(state)
+    *own, fired = state
+    spikes, after = scan(tuple(own))
+    total = fired + spikes.abs().cumsum(0)
+    return spikes * (total <= channelwise(tensors["limit"], fired)), (*after, total[-1])
 
 
 def replay_scan(neuron: NeuronArrays, x: Tensor, steps: int, state: State, initial: Tensor) -> tuple[Tensor, State]:

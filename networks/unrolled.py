@@ -71,7 +71,8 @@ def _objection(node: Node) -> str:
     if node.operator == "neuron":
         attributes = node.attributes
         plain = attributes["code"] in _CODES and attributes["test"] == ">=" and attributes["reset"] == "subtract"
-        return "" if plain and not attributes["late"] and "beta" not in node.arrays else "it is no plain neuron"
+        plain = plain and not attributes["late"] and not {"beta", "limit"} & set(node.arrays)
+        return "" if plain else "it is no plain neuron"
     return "it remembers" if OPERATORS[node.operator].memory and node.operator != "output" else ""
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..._check import BackendUnavailable, RangeError, UnsupportedError, WorkerCrashed, WorkerTimeout
 from ..backend import Recording, Session
-from ..program import IntegerProgram
+from ..program import IntegerProgram, limit_problems
 from ..stages import Stage, stages
 from .batched import batched_message, batched_problems
 from .faithful import Part, faithful_message, faithful_problems, parts
@@ -59,8 +59,8 @@ class LavaBackend:
         """Everything that the chosen processes cannot do, by name."""
         found = self.stages(program)
         if self.faithful:
-            return faithful_problems(program, found, schedule(found))
-        problems = batched_problems(program, found)
+            return limit_problems(program) + faithful_problems(program, found, schedule(found))
+        problems = limit_problems(program) + batched_problems(program, found)
         if self.hardware:
             problems.append("hardware (our own processes run in simulation only: choose faithful=True)")
         return problems
