@@ -155,9 +155,10 @@ def analog_prices() -> tuple[AnalogPrice, ...]:
 def analog_counts(layers: Sequence[LayerReads], crossbar: Crossbar, *, neuron_updates: int) -> dict[str, int]:
     """How often each term of the energy happened.
 
-    device_read: devices on active rows, two a weight and slice (of inputs of several bits: as if all were 1).  adc_conversion: every column pair of every array and
-    slice at every read.  dac_pulse: a row's pulses, to every array that it crosses.  partial_sum: additions that make
-    one output of all conversions.  multiply_accumulate: weights at every read, active or not.
+    device_read: devices on active rows, two a weight and slice (of inputs of several bits: as if all were 1).
+    adc_conversion: every column pair of every array and slice at every read.  dac_pulse: a row's pulses, to every array
+    that it crosses.  partial_sum: additions that make one output of all conversions.
+    multiply_accumulate: weights at every read, active or not.
     """
     counts = dict.fromkeys(_TERMS["energy"], 0)
     for layer in layers:
