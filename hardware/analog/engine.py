@@ -43,13 +43,16 @@ class Reader:
         noisy = {name for name, each in self.synapses.items() if each.noisy and name not in self.chips.held}
         return frozenset(noisy.union(*(graph.by_name[name].sources for name in self.chips.corrections)))
 
-    def fresh(self, state: NetworkState, batch: int, x: Tensor | None = None) -> NetworkState:
-        """The state with the keys of the noise of its samples."""
+    def _base(self, batch: int) -> Tensor:
         if batch % self.chips.instances:
             raise ShapeError(
                 f"the batch has {batch} rows for {self.chips.instances} chips; hand over on_all(x, instances)"
             )
-        keys = base_keys(self.chips.seed, self.chips.instances, batch)
+        return base_keys(self.chips.seed, self.chips.instances, batch)
+
+    def fresh(self, state: NetworkState, batch: int, x: Tensor | None = None) -> NetworkState:
+        """The state with the keys of the noise of its samples."""
+        keys = self._base(batch)
         return state._replace(fixed={**state.fixed, KEY: keys if x is None else next_keys(keys, x)})
 
     def enter(self, x: Tensor, state: NetworkState, age: Tensor, steps: int, *, constant: bool) -> NetworkState:
@@ -66,7 +69,7 @@ class Reader:
 
     def begin(self, x: Tensor) -> None:
         """Get ready for what is read once a sample, from a constant input x."""
-        keys = next_keys(base_keys(self.chips.seed, self.chips.instances, len(x)), x)
+        keys = next_keys(self._base(len(x)), x)
         self._keys = keys[None], torch.zeros(1, len(x), dtype=torch.int64)
 
     def read(self, name: str, x: Tensor) -> Tensor:
