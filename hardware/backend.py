@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .._check import RangeError, UnsupportedError
+from ..networks.transient import Transient
 from .program import IntegerProgram
 from .reference import run_reference
 
@@ -126,10 +127,16 @@ def compare(found: Recording, wanted: Recording) -> Agreement:
 
 
 def reference_recording(
-    program: IntegerProgram, x: np.ndarray, steps: int, *, constant: bool = True, record: Sequence[str] = ()
+    program: IntegerProgram,
+    x: np.ndarray,
+    steps: int,
+    *,
+    constant: bool = True,
+    record: Sequence[str] = (),
+    transient: Transient | None = None,
 ) -> Recording:
-    """What the NumPy reference gives: the truth to compare with."""
-    return Recording(*run_reference(program, x, steps, constant=constant, record=record))
+    """What the NumPy reference gives (with the same faults during the run): the truth to compare with."""
+    return Recording(*run_reference(program, x, steps, constant=constant, record=record, transient=transient))
 
 
 class BackendEngine:

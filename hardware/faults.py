@@ -13,12 +13,11 @@ from .._check import SpikeportError
 from ..networks.faults import Faults, require_layers
 from ..networks.graph import Graph, Node
 from ..networks.stored_faults import POSITIVE, Injected, Memory, faulty_nodes
-from .program import STATE_LIMIT, IntegerProgram
+from .program import STATE_BITS, STATE_LIMIT, IntegerProgram
 from .ranges import state_interval, value_intervals
 
 __all__ = ["checked_program", "faulty_program", "row_exponents"]
 
-STATE_BITS = 24
 _WIDTHS = (8, 16, 24)
 _LARGEST_STATE = 1 << 31  # what the registers of simulators hold
 

@@ -29,7 +29,8 @@ __all__ = ["DECAY_BITS", "OPERATORS", "STATE_LIMIT", "InputCode", "IntegerProgra
 
 FORMAT = 1
 DECAY_BITS = 12
-STATE_LIMIT = (1 << 23) - 1  # a state of 24 bits
+STATE_BITS = 24
+STATE_LIMIT = (1 << (STATE_BITS - 1)) - 1
 INPUT_LIMIT = 1 << 15
 STRUCTURAL = frozenset({"sum_pool", "max_pool", "flatten", "reshape", "transpose", "pad", "add", "concat", "delay"})
 OPERATORS = STRUCTURAL | {

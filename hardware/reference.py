@@ -5,8 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from ..networks.fault_draws import content_keys
 from ..networks.graph import Edge, Node
-from .program import DECAY_BITS, IntegerProgram
+from ..networks.transient import Transient, flip_whole, step_keys
+from .program import DECAY_BITS, STATE_BITS, IntegerProgram
 from .windows import windows
 
 __all__ = ["Values", "decay", "decays", "fire", "run_reference", "steps_of"]
@@ -43,23 +45,32 @@ def fire(v: np.ndarray, theta: np.ndarray, count: np.ndarray, node: Node) -> np.
 
 
 def run_reference(
-    program: IntegerProgram, x: np.ndarray, steps: int, *, constant: bool = True, record: Sequence[str] = ()
+    program: IntegerProgram,
+    x: np.ndarray,
+    steps: int,
+    *,
+    constant: bool = True,
+    record: Sequence[str] = (),
+    transient: Transient | None = None,
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Run ``steps`` steps from fresh states.
 
     x: (n, *features), the same at every step, or (steps, n, *features) with ``constant=False``; analog.
+    transient: faults during the run.
     Returns the readout's current (steps, n, classes) int64, and for each recorded node (steps, n, *features) int64.
     Raises ShapeError and RangeError as ``IntegerProgram.require_input``.
     """
     outputs, recorded = [], {name: [] for name in record}  # type: ignore[var-annotated]
-    for values in steps_of(program, x, steps, constant=constant):
+    for values in steps_of(program, x, steps, constant=constant, transient=transient):
         outputs.append(values[program.graph.output.name])
         for name in record:
             recorded[name].append(values[name])
     return np.stack(outputs), {name: np.stack(found) for name, found in recorded.items()}
 
 
-def steps_of(program: IntegerProgram, x: np.ndarray, steps: int, *, constant: bool = True) -> Iterator[Values]:
+def steps_of(
+    program: IntegerProgram, x: np.ndarray, steps: int, *, constant: bool = True, transient: Transient | None = None
+) -> Iterator[Values]:
     """All values of all nodes, step by step; the output node's value is its current."""
     program.require_input(x, steps=steps, constant=constant)
     code, graph = program.input(x).astype(np.int64), program.graph
@@ -70,8 +81,11 @@ def steps_of(program: IntegerProgram, x: np.ndarray, steps: int, *, constant: bo
         if (depth := _depth(program, node))
     }
     state = {node.name: _fresh(node, (batch, *graph.shapes[node.name])) for node in graph.nodes}
+    hit = frozenset() if transient is None else frozenset(node.name for node in transient.hit)
+    samples = content_keys(x) if constant and hit else np.zeros(batch, np.uint64)
     for t in range(steps):
         values: Values = {}
+        samples = samples if constant or not hit else content_keys(x[t], samples)
 
         def read(edge: Edge, values: Values = values) -> np.ndarray:
             return late[edge.source][-edge.delay] if edge.delay else values[edge.source]
@@ -83,9 +97,25 @@ def steps_of(program: IntegerProgram, x: np.ndarray, steps: int, *, constant: bo
                 values[node.name] = late[node.sources[0]][-_lag(node)]
             else:
                 values[node.name] = _value(node, [read(edge) for edge in node.inputs], state[node.name])
+            if transient is not None and node.name in hit:
+                _hit(transient, node, step_keys(samples, np.array(t)), values, state[node.name])
         for name, line in late.items():
             late[name] = [*line[1:], values[name]]
         yield values
+
+
+def _hit(transient: Transient, node: Node, keys: np.ndarray, values: Values, state: Values) -> None:
+    """Lose spikes of this step, and flip bits of the state that is left after it."""
+    if node.operator == "neuron":
+        rows, units = transient.dropped(node, keys)
+        sent = values[node.name].copy()
+        sent.reshape(len(sent), -1)[rows, units] = 0
+        values[node.name] = sent
+    if transient.faults.state:
+        key = "v" if node.operator == "neuron" else "i"
+        held = np.array(state[key])
+        flip_whole(held.reshape(len(held), -1), *transient.flipped(node, keys, STATE_BITS))
+        state[key] = held
 
 
 def _lag(node: Node) -> int:

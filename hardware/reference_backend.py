@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 
 from .._check import SpikeportError
+from ..networks.faults import Faults
+from ..networks.transient import Transient, transient_of
 from .backend import Recording, Session
 from .program import IntegerProgram
 from .reference import Values, steps_of
@@ -16,8 +18,8 @@ __all__ = ["ReferenceBackend", "ReferenceSession"]
 class ReferenceSession(Session):
     """One batch, step by step; ``start`` takes a new one."""
 
-    def __init__(self, program: IntegerProgram) -> None:
-        self.program = program
+    def __init__(self, program: IntegerProgram, transient: Transient | None = None) -> None:
+        self.program, self._transient = program, transient
         self._steps: Iterator[Values] | None = None
         self._left = 0
 
@@ -25,7 +27,7 @@ class ReferenceSession(Session):
         """Take fresh states for x (n, *features), or (steps, n, *features) with ``constant=False``; analog."""
         self._left = self.program.steps if constant else len(x)
         self.program.require_input(x, steps=self._left, constant=constant)
-        self._steps = steps_of(self.program, x, self._left, constant=constant)
+        self._steps = steps_of(self.program, x, self._left, constant=constant, transient=self._transient)
 
     def advance(self, steps: int, *, record: Sequence[str] = ()) -> Recording:
         """Run the next steps of all samples; raises SpikeportError before ``start`` and beyond the last step."""
@@ -47,9 +49,12 @@ class ReferenceSession(Session):
 
 
 class ReferenceBackend:
-    """Runs everything that an integer program can hold."""
+    """Runs everything that an integer program can hold.  faults: those during the run, drawn from ``seed``."""
 
     name = "reference"
+
+    def __init__(self, faults: Faults | None = None, *, seed: int = 0) -> None:
+        self.faults, self.seed = faults, seed
 
     def unsupported(self, program: IntegerProgram) -> list[str]:
         """Nothing."""
@@ -60,4 +65,4 @@ class ReferenceBackend:
 
     def compile(self, program: IntegerProgram) -> ReferenceSession:
         """A session."""
-        return ReferenceSession(program)
+        return ReferenceSession(program, transient_of(program.graph, self.faults, self.seed))

@@ -9,7 +9,10 @@ from torch import Tensor
 
 from .._check import SpikeportError, UnsupportedError
 from ..networks.engine import NetworkState
+from ..networks.faults import Faults
+from ..networks.transient import Transient, transient_of
 from .backend import Recording, Session
+from .faulty_engine import FaultyIntegerEngine
 from .forms import forms
 from .int8 import largest_exact_input
 from .program import IntegerProgram
@@ -21,8 +24,10 @@ __all__ = ["TorchBackend", "TorchSession"]
 class TorchSession(Session):
     """One batch in the integer engine; ``start`` takes a new one."""
 
-    def __init__(self, program: IntegerProgram, *, largest_byte: int | None = None) -> None:
-        self.program, self._largest_byte = program, largest_byte
+    def __init__(
+        self, program: IntegerProgram, *, largest_byte: int | None = None, transient: Transient | None = None
+    ) -> None:
+        self.program, self._largest_byte, self._transient = program, largest_byte, transient
         self._engines: dict[bool, IntegerEngine] = {}
         self._running: tuple[IntegerEngine, Tensor, NetworkState] | None = None
         self._done = 0
@@ -31,12 +36,17 @@ class TorchSession(Session):
         """Take fresh states for x (n, *features), or (steps, n, *features) with ``constant=False``; analog."""
         self.program.require_input(x, steps=1 if constant else len(x), constant=constant)
         if constant not in self._engines:
-            self._engines[constant] = IntegerEngine(
-                self.program, constant_input=constant, largest_byte=self._largest_byte
-            )
+            self._engines[constant] = self._engine(constant)
         engine, samples = self._engines[constant], torch.from_numpy(np.ascontiguousarray(x))
         self._running = engine, samples, engine.start(samples) if constant else engine.initial_state(x.shape[1])
         self._done = 0
+
+    def _engine(self, constant: bool) -> IntegerEngine:
+        if self._transient is None:
+            return IntegerEngine(self.program, constant_input=constant, largest_byte=self._largest_byte)
+        return FaultyIntegerEngine(
+            self.program, self._transient, constant_input=constant, largest_byte=self._largest_byte
+        )
 
     def advance(self, steps: int, *, record: Sequence[str] = ()) -> Recording:
         """Run the next steps of all samples; raises RangeError beyond the steps that the program is proven for."""
@@ -73,9 +83,15 @@ class TorchSession(Session):
 
 
 class TorchBackend:
-    """Integer networks on the CPU through PyTorch: always there, and exact."""
+    """Integer networks on the CPU through PyTorch: always there, and exact.
+
+    faults: those during the run, drawn from ``seed``.
+    """
 
     name = "torch"
+
+    def __init__(self, faults: Faults | None = None, *, seed: int = 0) -> None:
+        self.faults, self.seed = faults, seed
 
     def unsupported(self, program: IntegerProgram) -> list[str]:
         """Values that no float holds; else nothing."""
@@ -90,4 +106,4 @@ class TorchBackend:
 
     def compile(self, program: IntegerProgram) -> TorchSession:
         """A session; raises UnsupportedError as ``compiled`` does."""
-        return TorchSession(program)
+        return TorchSession(program, transient=transient_of(program.graph, self.faults, self.seed))

@@ -10,9 +10,8 @@ from math import ceil, sqrt
 
 import numpy as np
 
-__all__ = ["NO_KEY", "content_keys", "mixed", "named_key", "places"]
+__all__ = ["content_keys", "mixed", "named_key", "places"]
 
-NO_KEY = np.uint64(0)
 _STEP = np.uint64(0x9E3779B97F4A7C15)
 _FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 _BLOCK = 1 << 20  # numbers hashed at a time
