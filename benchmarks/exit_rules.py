@@ -19,8 +19,10 @@ import torch
 from conversion_table import RESULTS, ROWS
 from integer_accuracy import samples
 
+from spikeport.data import Dataset
 from spikeport.evaluation.convert import ExitData
-from spikeport.evaluation.folder import read_folder
+from spikeport.evaluation.engines import engine_of
+from spikeport.evaluation.folder import Conversion, read_folder
 from spikeport.evaluation.policies import POLICIES, Policy, exit_labels
 from spikeport.inference import (
     AnyRule,
@@ -33,7 +35,7 @@ from spikeport.inference import (
     smallest_fixed_steps_of_equal_accuracy,
     speedup_steps,
 )
-from spikeport.networks.outputs import outputs_over_time
+from spikeport.networks.outputs import outputs_of
 
 FILE = RESULTS / "exit_rules.json"
 
@@ -62,26 +64,36 @@ def measured(rule: AnyRule, outputs: torch.Tensor, labels: torch.Tensor) -> dict
     }
 
 
-def row(name: str, options: argparse.Namespace) -> dict[str, Any]:
-    """All rules on one network."""
-    held = read_folder(options.keep / name)
-    test = samples(ROWS[name], "data", options.data, held, options.limit)
-    steps = min(options.steps or len(held.exit.outputs), len(held.exit.outputs))
-    outputs, labels = outputs_over_time(held.spiking, test.x, steps), torch.from_numpy(test.y)
+def compared(
+    title: str, held: Conversion, test: Dataset, *, max_loss: float, steps: int | None = None
+) -> dict[str, Any]:
+    """All rules on the outputs of one network for samples that chose nothing."""
+    steps = min(steps or len(held.exit.outputs), len(held.exit.outputs))
+    engine = engine_of(held.spiking, max_steps=steps)
+    outputs = outputs_of(engine, (held.shapes[1],), test.x, steps)
+    labels = torch.from_numpy(test.y)
     known = held.exit
     exit_data = ExitData(known.outputs[:steps], known.labels, known.ann_labels, known.hashes, known.calibration_hashes)
-    rules: dict[str, AnyRule] = {"fixed": fixed(exit_data, options.max_loss)}
-    rules |= {kind: Policy(kind).rule(exit_data, max_loss=options.max_loss) for kind in POLICIES}
+    rules: dict[str, AnyRule] = {"fixed": fixed(exit_data, max_loss)}
+    rules |= {kind: Policy(kind).rule(exit_data, max_loss=max_loss) for kind in POLICIES}
     return {
-        "title": ROWS[name].title,
+        "title": title,
         "n": len(test),
         "n_exit": len(known.labels),
         "steps": steps,
-        "max_loss": options.max_loss,
+        "max_loss": max_loss,
         "accuracy_full": float((outputs[-1].argmax(1) == labels).double().mean()),
         "oracle": oracle(outputs, labels)._asdict(),
         "rules": {kind: measured(rule, outputs, labels) for kind, rule in rules.items()},
     }
+
+
+def keep(name: str, row: dict[str, Any]) -> None:
+    """Put a row beside the others, and show it."""
+    found: dict[str, Any] = json.loads(FILE.read_text()) if FILE.exists() else {}
+    found[name] = row
+    FILE.write_text(json.dumps(found, indent=1) + "\n")
+    print(table({name: row}), flush=True)
 
 
 def table(found: dict[str, Any]) -> str:
@@ -109,12 +121,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int)
     parser.add_argument("--max-loss", type=float, default=0.002)
     options = parser.parse_args()
-    found: dict[str, Any] = json.loads(FILE.read_text()) if FILE.exists() else {}
     for name in options.rows:
         if (options.keep / name).is_dir():
-            found[name] = row(name, options)
-            FILE.write_text(json.dumps(found, indent=1) + "\n")
-            print(table({name: found[name]}), flush=True)
+            held = read_folder(options.keep / name)
+            test = samples(ROWS[name], "data", options.data, held, options.limit)
+            title = f"{ROWS[name].title}, {ROWS[name].spikes}"
+            keep(name, compared(title, held, test, max_loss=options.max_loss, steps=options.steps))
 
 
 if __name__ == "__main__":

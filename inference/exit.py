@@ -158,6 +158,8 @@ class _Run(Generic[State]):
             output = output.masked_fill(past.unsqueeze(2), 0.0)
         stops = self._asked(output, age, place).cpu().numpy() | (entry == last)
         who = np.flatnonzero(stops.any(0))
+        if not len(who):
+            return who
         places = (torch.from_numpy(axis).to(output.device) for axis in (stops[:, who].argmax(0), who))
         label, steps_here, confidence = answer(self.rule, output, *places)
         sample = self.sample[place[who]]
