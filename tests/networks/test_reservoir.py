@@ -182,9 +182,9 @@ def test_a_silent_reservoir_is_an_error_that_says_so() -> None:
 
 
 def test_a_saturated_reservoir_is_an_error_that_says_so() -> None:
+    excited = Reservoir(made().inward, FixedLinear(torch.full((40, 40), 10.0)), 0.01)  # one spike sets all off for good
     with pytest.raises(RangeError, match="saturated"):
-        excited = FixedLinear(torch.full((40, 40), 10.0))  # one spike sets all off, for good
-        fit_rate(Reservoir(made().inward, excited, 0.01), torch.ones(12, 3, 20))
+        fit_rate(excited, torch.ones(12, 3, 20))
     with pytest.raises(RangeError, match=r"saturated: its units fire in 90.00 %"):
         require_alive(Activity(0.9, 0.0, 0.5))
 
