@@ -36,6 +36,15 @@ def run_backend(
     compare: Annotated[
         str | None, typer.Option("--compare", metavar="reference", help="Compare every spike with the reference.")
     ] = None,
+    faults: Annotated[
+        str | None,
+        typer.Option(
+            "--faults",
+            metavar="F",
+            help="Hit it with faults: weights:1e-4,dropped_spikes:0.01,layers:conv1+fc1, or a .toml file.",
+        ),
+    ] = None,
+    fault_seed: Annotated[int, typer.Option("--fault-seed", min=0, help="Where faults fall follows from it.")] = 0,
     scale: options.Scale = None,
     mean: options.Mean = None,
     std: options.Std = None,
@@ -50,24 +59,29 @@ def run_backend(
     has none yet, it is made from the statistics of the calibration. The exit rule is calibrated as for evaluate. Shows
     accuracy, steps, operations, energy by cited prices, and the cores that the chip needs; the result also goes into
     DIR's report.
+
+    Faults: targets with rates from 0 to 1. Bits that flip in weights, biases, thresholds, initial (membranes) and
+    bounds (of protection); stuck_at_0 and stuck_at_1 of the bits of weights; dead_neurons; and during the run
+    dropped_spikes and bits of the state (torch and reference only).
     """
+    from ..evaluation.faults import parse_faults, runner
     from ..evaluation.folder import read_folder
-    from ..evaluation.run import backend_named
     from ..hardware.chips import load_chip
 
-    chosen, place = options.parse_policy(policy, min_steps), backend_named(backend)
+    chosen = options.parse_policy(policy, min_steps)
+    run = runner(backend, None if faults is None else parse_faults(faults), seed=fault_seed)
     load_chip(chip)
     held = read_folder(folder)
     preprocessing = options.changed(held.preprocessing, scale, mean, std, layout)
     samples = options.samples_for(held, data, preprocessing, limit=limit, allow_code=allow_code)
-    result = _run(folder, held, place, samples, chosen, max_loss=max_loss, steps=steps, chip=chip, compare_with=compare)
+    result = _run(folder, held, run, samples, chosen, max_loss=max_loss, steps=steps, chip=chip, compare_with=compare)
     finish(result, run_tables(result), as_json)
 
 
 def _run(
     folder: Path,
     held: Any,
-    backend: Any,
+    run: Any,
     samples: Any,
     policy: Any,
     *,
@@ -77,7 +91,6 @@ def _run(
 ) -> dict[str, Any]:
     """Run the folder's integer network and keep the result in its report."""
     from ..evaluation.folder import keep_integer, read_folder, require_writable, update_report
-    from ..evaluation.run import run_on
     from ..inference import FixedSteps
     from ..report import render_report
 
@@ -87,9 +100,10 @@ def _run(
     steps = steps or min(program.steps, len(held.exit.outputs))
     asked |= {"rule": rule, "shared": held.exit.calibration_hashes}
     with progress_bar() as progress:
-        result = run_on(backend, program, samples, steps=steps, progress=progress, **asked)
-    report = read_folder(folder).report
-    update_report(folder, {**report, "run": {**report.get("run", {}), backend.name: result}}, render_report)
+        result = run(program, samples, steps=steps, progress=progress, **asked)
+    report, result = read_folder(folder).report, dict(result)
+    name = result["backend"] + (" with faults" if "faults" in result else "")
+    update_report(folder, {**report, "run": {**report.get("run", {}), name: result}}, render_report)
     return result
 
 
@@ -104,6 +118,7 @@ def run_tables(result: Mapping[str, Any]) -> list[Any]:
             ("synaptic operations a sample", f"{result['synaptic_operations']:,.0f}"),
             ("seconds", f"{result['seconds']:.2f}, and {result['compile_seconds']:.2f} to compile"),
             ("agreement with the reference", _agreement(agreement)),
+            ("faults", _faults(result.get("faults"))),
             (f"energy a sample ({energy['chip']})", _energy(energy["total"])),
             (f"cores ({mapping['chip']})", f"{mapping['cores']} of {mapping['cores_of_the_chip']}"),
             ("does not fit", "; ".join(mapping["violations"]) or None),
@@ -126,6 +141,17 @@ def run_tables(result: Mapping[str, Any]) -> list[Any]:
         "Spikes a sample", ("layer", "spikes"), [(k, f"{v:,.1f}") for k, v in result["spikes_per_layer"].items()]
     )
     return [layers, terms, summary]
+
+
+def _faults(faults: Mapping[str, Any] | None) -> str | None:
+    if faults is None:
+        return None
+    rates = ", ".join(
+        f"{name} {'+'.join(rate) if name == 'layers' else rate}" for name, rate in faults["rates"].items()
+    )
+    hit = [f"{number:,} of {faults['bits'][name]:,} bits of {name}" for name, number in faults["changed"].items()]
+    hit += [f"{sum(faults['dead'].values()):,} dead units"] if faults["dead"] else []
+    return f"{rates} (seed {faults['seed']}){': ' if hit else ''}{', '.join(hit)}"
 
 
 def _energy(total: float | None) -> str:

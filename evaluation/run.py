@@ -25,6 +25,7 @@ from ..hardware.energy import Counts, bill, count, neurobench_metrics
 from ..hardware.mapping import map_to_chip
 from ..hardware.program import IntegerProgram
 from ..inference import AnyRule, FixedSteps, accuracy_interval, ask, decide, percentile_steps
+from ..networks.transient import Transient
 from .convert import Progress, require_labels
 from .evaluate import policy_name
 from .recordings import framing_of
@@ -86,12 +87,14 @@ def run_on(  # noqa: PLR0913 - three parts and six options
     chip: str = "loihi2",
     compare_with: str | None = None,
     shared: np.ndarray | None = None,
+    transient: Transient | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Run all samples for at most ``steps`` steps, each batch in windows until all of it have decided by ``rule``.
 
     compare_with: "reference" runs the NumPy reference too and counts every spike that differs.  shared: hashes of
-    samples that must not be among ``data`` (the calibration's).
+    samples that must not be among ``data`` (the calibration's).  transient: the faults during the run that the backend
+    has, for the comparison.
     The result is the JSON of ``spikeport run``.  Raises UnsupportedError, BackendUnavailable and what the parts raise.
     """
     tell = progress or (lambda stage, done: None)
@@ -107,7 +110,7 @@ def run_on(  # noqa: PLR0913 - three parts and six options
     began = time.perf_counter()
     with compiled(backend, program) as session:
         ready = time.perf_counter()
-        totals = _Totals(program, rule, steps, against=compare_with is not None)
+        totals = _Totals(program, rule, steps, against=compare_with is not None, transient=transient)
         size = _batch_size(program, steps, backend.name)
         for first in range(0, len(data), size):
             totals.take(session, data.x[first : first + size])
@@ -139,6 +142,7 @@ class _Totals:
     rule: AnyRule
     steps: int
     against: bool
+    transient: Transient | None = None
     labels: list[np.ndarray] = field(default_factory=list)
     decided: list[np.ndarray] = field(default_factory=list)
     counted: list[Counts] = field(default_factory=list)
@@ -183,7 +187,9 @@ class _Totals:
         if self.against:
             whole = Recording(np.concatenate([part.output for part in parts]), spikes)
             shown = x if constant else x[: len(output)]
-            wanted = reference_recording(self.program, shown, len(output), constant=constant, record=list(spikes))
+            wanted = reference_recording(
+                self.program, shown, len(output), constant=constant, record=list(spikes), transient=self.transient
+            )
             self.agreement = _joined(self.agreement, compare(whole, wanted), self.n)
         self.n += output.shape[1]
 

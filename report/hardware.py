@@ -12,6 +12,7 @@ def hardware(convert: Part, run: Part) -> str:
     runs = [part for _, part in run.named()]
     if runs:
         panels.append(_agreement(runs))
+        panels += [_faults(part) for part in runs if part["faults"]]
         panels += [_energy(runs[-1]), _mapping(runs[-1]["mapping"])]
     return "".join(panels)
 
@@ -37,7 +38,7 @@ def _agreement(runs: list[Part]) -> str:
     head = ("Backend", "Accuracy", "n", "Mean steps", "Values compared", "Differ", "First difference", "Seconds")
     rows = [
         (
-            name(part["backend"].text()),
+            name(part["backend"].text() + (" with faults" if part["faults"] else "")),
             num(part["accuracy"], percent_fine),
             num(part["n"], steps),
             num(part["mean_steps"], steps),
@@ -49,6 +50,17 @@ def _agreement(runs: list[Part]) -> str:
         for part in runs
     ]
     return table("The same network on each backend, compared with the NumPy reference", head, rows)
+
+
+def _faults(run: Part) -> str:
+    """What was hit in a run with faults."""
+    said = run["faults"]
+    rows = [(key, num(rate, plain) if key != "layers" else ", ".join(name(layer.text()) for layer in rate.each()))
+            for key, rate in said["rates"].named()]  # fmt: skip
+    rows += [(f"bits of {key} that changed", f"{num(found, count)} of {num(said['bits'][key], count)}")
+             for key, found in said["changed"].named()]  # fmt: skip
+    rows.append(("Seed", num(said["seed"], steps)))
+    return f'<div class="card"><h3>Faults on {name(run["backend"].text())}</h3>{pairs(rows)}</div>'
 
 
 def _divergence(agreement: Part) -> str:
