@@ -26,6 +26,7 @@ _OUTPUT_BOUND = 12.0  # aihwkit's own range of a column converter, in units of t
 class AihwkitEngine(Engine):
     """Runs a Graph whose linear layers and convolutions are aihwkit's, ``time_s`` seconds after they were written.
 
+    layers: aihwkit's, by node.
     Raises BackendUnavailable where aihwkit is not installed, and what `aihwkit_layers` raises.
     """
 
@@ -40,13 +41,13 @@ class AihwkitEngine(Engine):
         chunk: int = 4,
         constant_input: bool = True,
     ) -> None:
-        self._layers = aihwkit_layers(graph, crossbar, time_s=time_s, seed=seed)
+        self.layers = aihwkit_layers(graph, crossbar, time_s=time_s, seed=seed)
         super().__init__(graph, max_steps=max_steps, chunk=chunk, constant_input=constant_input)
 
     def _call(self, node: Node, inputs: list[Tensor]) -> Tensor:
-        if node.name not in self._layers:
+        if node.name not in self.layers:
             return super()._call(node, inputs)
-        result: Tensor = self._layers[node.name](inputs[0])
+        result: Tensor = self.layers[node.name](inputs[0])
         return result
 
 
