@@ -20,6 +20,7 @@ from ..networks.operators import OPERATORS
 
 MAX_FEATURES = 1 << 24  # of one value of one sample; ImageNet networks stay below 1 << 22
 MAX_NAME = 80
+VALUES = ("function", "layer_norm", "matmul", "multiply", "rms_norm", "softmax")  # what no rate-coded spike passes
 Shape = tuple[int, ...]
 
 
@@ -96,6 +97,16 @@ class Builder:
             self._non_negative.add(node.name)
         return Value(node.name, shape, tuple(range(len(shape))))
 
+    def sliced(self, name: str, selection: Selection) -> Value:
+        """A selection as slices, which move values and weigh nothing."""
+        made = Value(selection.source, self.shapes[selection.source], ())
+        for axis, (start, step, count) in enumerate(selection.axes):
+            if count < self.shapes[made.node][axis]:
+                stop = start + step * (count - 1) + 1
+                made = self.emit(name, "slice", [made.node], axis=axis, start=start, stop=stop, step=step)
+        self.selections[made.node] = selection
+        return made
+
     def view(self, value: Value, order: Shape) -> Value:
         """A fresh value with its axes in the order in which ONNX saw those of the input."""
         return Value(value.node, tuple(value.shape[axis] for axis in order), order)
@@ -133,7 +144,24 @@ class Builder:
             waiting += fresh
         if not any(nodes[name].operator == "input" for name in needed):
             raise UnsupportedError("the output does not depend on the input; export the network itself")
-        return merge_shifts([node for name, node in nodes.items() if name in needed], self.shapes)
+        kept = [node for name, node in nodes.items() if name in needed]
+        return merge_shifts(self._moving(kept), self.shapes)
+
+    def _moving(self, nodes: Sequence[Node]) -> list[Node]:
+        """Picks as slices where the network needs values anyway: a fixed convolution takes spikes, a slice does not."""
+        if not any(node.operator in VALUES for node in nodes):
+            return list(nodes)
+        found: list[Node] = []
+        for node in nodes:
+            selection = self.selections.get(node.name)
+            if selection is None or node.operator == "slice" or selection.channels_before or selection.channels_after:
+                found.append(node)
+                continue
+            before = set(self.nodes)
+            last = self.sliced(node.name, selection).node
+            new = [made for name, made in self.nodes.items() if name not in before]
+            found += [replace(made, name=node.name) if made.name == last else made for made in new]
+        return found
 
     def _unique(self, name: str) -> str:
         name, number = readable(name), 2

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from .._check import CorruptFileError, RangeError, UnsupportedError
-from .onnx_builder import Builder, Value
+from .onnx_batch import LOSES_BATCH, Moved, moved
+from .onnx_builder import Builder, Shape, Value
 
-Item = Value | np.ndarray
+Item = Value | Moved | np.ndarray
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,18 @@ class Call:
         found = self.item(index)
         if isinstance(found, Value):
             return found
+        if isinstance(found, Moved):
+            raise UnsupportedError(LOSES_BATCH)
         raise UnsupportedError(f"its input {index} is a constant; fold it into the layer before exporting")
+
+    def moved(self, index: int = 0) -> Moved:
+        """An input that the network computes, wherever its batch axis is."""
+        found = self.item(index)
+        return found if isinstance(found, Moved) else moved(self.value(index), self.builder.batch)
+
+    def full(self, index: int = 0) -> Shape:
+        """The shape of an input that the network computes, the batch with its stand-in."""
+        return self.moved(index).full(self.builder.batch)
 
     def plain(self, index: int = 0) -> Value:
         """An input that the network computes, its axes written out in ONNX's order."""
@@ -43,7 +55,7 @@ class Call:
     def constant(self, index: int, what: str) -> np.ndarray | None:
         """An optional input that must be known while importing."""
         found = self.item(index)
-        if isinstance(found, Value):
+        if isinstance(found, Value | Moved):
             raise UnsupportedError(f"its {what} is computed by the network; export it with a constant {what}")
         return found
 

@@ -51,6 +51,7 @@ NOT_GROWING = (
         "Sqrt",
         "Squeeze",
         "Transpose",
+        "Trilu",
         "Unsqueeze",
     ),
 )

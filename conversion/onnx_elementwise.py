@@ -100,7 +100,8 @@ def constant_for(call: Call, index: int, value: Value) -> np.ndarray:
     return np.broadcast_to(inner, value.inner)
 
 
-def _scaled(call: Call, value: Value, factor: np.ndarray | float, shift: np.ndarray | None) -> Value:
+def scaled(call: Call, value: Value, factor: np.ndarray | float, shift: np.ndarray | None) -> Value:
+    """factor * value + shift."""
     arrays = {"factor": np.asarray(factor)} if shift is None else {"factor": np.asarray(factor), "shift": shift}
     made = call.builder.emit(call.name, "scale", [value.node], arrays=arrays)
     return call.builder.view(made, value.order)
@@ -124,7 +125,7 @@ def add(call: Call) -> Value:
         total = _joined(call, "add", total, other)
     for index, item in enumerate(call.inputs):
         if isinstance(item, np.ndarray):
-            total = _scaled(call, total, 1.0, constant_for(call, index, total))
+            total = scaled(call, total, 1.0, constant_for(call, index, total))
     return total
 
 
@@ -132,16 +133,16 @@ def subtract(call: Call) -> Value:
     """x - c, c - x and x - y."""
     first, second = call.item(0), call.item(1)
     if isinstance(first, Value) and isinstance(second, Value):
-        return _joined(call, "add", first, _scaled(call, second, -1.0, None))
+        return _joined(call, "add", first, scaled(call, second, -1.0, None))
     if isinstance(first, Value):
-        return _scaled(call, first, 1.0, -constant_for(call, 1, first))
+        return scaled(call, first, 1.0, -constant_for(call, 1, first))
     value = call.value(1)
-    return _scaled(call, value, -1.0, constant_for(call, 0, value))
+    return scaled(call, value, -1.0, constant_for(call, 0, value))
 
 
 def negate(call: Call) -> Value:
     """Minus x."""
-    return _scaled(call, call.value(), -1.0, None)
+    return scaled(call, call.value(), -1.0, None)
 
 
 def multiply(call: Call) -> Value:
@@ -150,7 +151,7 @@ def multiply(call: Call) -> Value:
     if isinstance(first, Value) and isinstance(second, Value):
         return _joined(call, "multiply", first, second)
     value, index = (first, 1) if isinstance(first, Value) else (call.value(1), 0)
-    return _scaled(call, value, constant_for(call, index, value), None)
+    return scaled(call, value, constant_for(call, index, value), None)
 
 
 def divide(call: Call) -> Value:
@@ -161,7 +162,7 @@ def divide(call: Call) -> Value:
     divisor = constant_for(call, 1, value).astype(np.float64)
     if not divisor.all():
         raise RangeError(f"tensor {call.input_names[1]} holds 0 and is divided by; repair the source network")
-    return _scaled(call, value, 1 / divisor, None)
+    return scaled(call, value, 1 / divisor, None)
 
 
 def batch_norm(call: Call) -> Value:

@@ -8,11 +8,13 @@ from onnx import NodeProto, helper
 
 from .._check import CorruptFileError, SpikeportError, UnsupportedError
 from ..networks.graph import Graph, Node
+from .onnx_batch import LOSES_BATCH, Moved
 from .onnx_builder import Builder, Value
 from .onnx_call import Call, Item
 from .onnx_constants import FOLDABLE, Folder, read_tensor
 from .onnx_file import STANDARD_DOMAINS, OnnxModel, read_model
 from .onnx_head import cut_head
+from .onnx_lifted import lifted
 from .onnx_nodes import HANDLERS, remedy
 from .onnx_run import OnnxRunner
 from .source import Source
@@ -90,6 +92,8 @@ class _Reader:
             number = f"{len(problems)} operator{'s' if len(problems) > 1 else ''}"
             raise UnsupportedError(f"cannot convert {number} of {self._file}", problems)
         value = self._item(end)
+        if isinstance(value, Moved):
+            raise UnsupportedError(f"the output {end}: {LOSES_BATCH}")
         if not isinstance(value, Value):
             raise UnsupportedError("the output does not depend on the input; export the network itself")
         return self._builder.finished(value)
@@ -97,7 +101,7 @@ class _Reader:
     def _read_node(self, node: NodeProto) -> list[str]:
         """Take one node over; returns what is wrong with it."""
         lost = [self._missing[name] for name in node.input if name in self._missing]
-        problem = "; ".join(filter(None, lost)) if node.op_type in HANDLERS else remedy(node.op_type, "")
+        problem = "; ".join(filter(None, lost)) if node.op_type in (*HANDLERS, *FOLDABLE) else remedy(node.op_type, "")
         extra = ""
         if not lost:
             try:
@@ -113,7 +117,7 @@ class _Reader:
     def _results(self, node: NodeProto) -> Iterator[tuple[str, Item]]:
         inputs = [self._item(name) if name else None for name in node.input]
         attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
-        constants = [item for item in inputs if not isinstance(item, Value)]
+        constants = [item for item in inputs if not isinstance(item, Value | Moved)]
         if node.op_type in FOLDABLE and len(constants) == len(inputs):
             return zip(node.output, self._folder.fold(node, constants, attributes), strict=True)
         if node.op_type not in HANDLERS:
@@ -128,7 +132,9 @@ class _Reader:
             attributes,
             self._builder,
         )
-        found = HANDLERS[node.op_type](call)
+        handler = HANDLERS[node.op_type]
+        away = any(isinstance(item, Moved) for item in inputs)
+        found = lifted(call, handler) if away else handler(call)
         return zip(node.output, found if isinstance(found, list) else [found], strict=False)
 
     def _item(self, name: str) -> Item:

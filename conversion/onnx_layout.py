@@ -5,24 +5,37 @@ from math import prod
 import numpy as np
 
 from .._check import CorruptFileError, ShapeError, UnsupportedError
+from .onnx_batch import LOSES_BATCH, Moved, reshaped, settled, transposed
 from .onnx_builder import Selection, Shape, Value
 from .onnx_call import Call
 
-LOSES_BATCH = "it mixes samples of the batch, or removes the batch axis; keep the batch as the first axis"
 MAX_PICKING = 1 << 22  # weights of a convolution that only picks elements
 
 
-def _to_shape(call: Call, full: Shape) -> Value:
-    """The value with the axes ``full``, whose first must still be the batch."""
-    value = call.value()
-    if not full or full[0] != call.builder.batch or prod(full[1:]) != prod(value.shape) or len(full) < 2:
+def _to_shape(call: Call, full: Shape) -> Value | Moved:
+    """The value with the axes ``full``; it is an ordinary one where the first of them is the batch."""
+    item, batch = call.moved(), call.builder.batch
+    if not full or prod(full) != prod(item.full(batch)):
         raise UnsupportedError(LOSES_BATCH)
-    return call.builder.reshaped(value, full[1:], call.name)
+    if isinstance(call.item(0), Value) and full[0] == batch and len(full) > 1:
+        return call.builder.reshaped(call.value(), full[1:], call.name)
+    return settled(call.builder, reshaped(call.builder, item, full, call.name), call.name)
 
 
-def flatten(call: Call) -> Value:
+def shape(call: Call) -> np.ndarray:
+    """The axes of a value, the batch with its stand-in."""
+    end = call.attributes.get("end")
+    return np.array(call.full(), np.int64)[call.integer("start", 0) : None if end is None else call.integer("end", 0)]
+
+
+def size(call: Call) -> np.ndarray:
+    """The number of elements of a value."""
+    return np.array(prod(call.full()), np.int64)
+
+
+def flatten(call: Call) -> Value | Moved:
     """All axes from ``axis`` on become one."""
-    full = (call.builder.batch, *call.value().shape)
+    full = call.full()
     axis = call.integer("axis", 1)
     if not -len(full) <= axis <= len(full):
         raise CorruptFileError(f"axis {axis} does not exist in a tensor of {len(full)} axes")
@@ -30,9 +43,9 @@ def flatten(call: Call) -> Value:
     return _to_shape(call, (prod(full[:axis]), prod(full[axis:])))
 
 
-def reshape(call: Call) -> Value:
+def reshape(call: Call) -> Value | Moved:
     """To a constant shape, in which 0 copies an axis and -1 takes what is left."""
-    full = (call.builder.batch, *call.value().shape)
+    full = call.full()
     wanted = list(call.constant_integers(1, "shape") or ())
     if not call.integer("allowzero", 0):
         wanted = [full[i] if size == 0 and i < len(full) else size for i, size in enumerate(wanted)]
@@ -44,62 +57,93 @@ def reshape(call: Call) -> Value:
     return _to_shape(call, tuple(wanted))
 
 
-def squeeze(call: Call) -> Value:
+def squeeze(call: Call) -> Value | Moved:
     """Without some axes of length 1."""
-    shape, axes = call.value().shape, call.axes(1)
+    full, axes = call.full(), call.axes(1)
     if axes is None and call.builder.batch == 1:
         raise UnsupportedError("it removes the batch axis of a batch of 1; name the axes that it shall remove")
-    gone = (
-        {i for i, size in enumerate(shape) if size == 1} if axes is None else {call.axis(a, len(shape)) for a in axes}
-    )
-    if any(shape[axis] != 1 for axis in gone):
-        raise CorruptFileError(f"it removes axes that are longer than 1 from {shape}")
-    return _to_shape(call, (call.builder.batch, *(size for axis, size in enumerate(shape) if axis not in gone)))
+    gone = {i for i, size in enumerate(full) if size == 1} if axes is None else {_place(a, len(full)) for a in axes}
+    if 0 in gone and isinstance(call.item(0), Value):
+        raise UnsupportedError(LOSES_BATCH)
+    if any(full[axis] != 1 for axis in gone):
+        raise CorruptFileError(f"it removes axes that are longer than 1 from {full}")
+    return _to_shape(call, tuple(size for axis, size in enumerate(full) if axis not in gone))
 
 
-def unsqueeze(call: Call) -> Value:
+def unsqueeze(call: Call) -> Value | Moved:
     """With more axes of length 1."""
-    shape, axes = call.value().shape, call.axes(1)
-    rank = len(shape) + len(axes or ())
-    new = {call.axis(axis, rank) for axis in axes or ()}
-    if len(new) != len(axes or ()):
+    full, axes = call.full(), call.axes(1) or ()
+    rank = len(full) + len(axes)
+    new = {_place(axis, rank) for axis in axes}
+    if len(new) != len(axes):
         raise CorruptFileError(f"it names an axis twice: {axes}")
-    sizes = iter(shape)
-    return _to_shape(call, (call.builder.batch, *(1 if axis in new else next(sizes) for axis in range(rank))))
+    sizes = iter(full)
+    return _to_shape(call, tuple(1 if axis in new else next(sizes) for axis in range(rank)))
 
 
-def expand(call: Call) -> Value:
+def _place(axis: int, rank: int) -> int:
+    if not -rank <= axis < rank:
+        raise CorruptFileError(f"axis {axis} does not exist in a tensor of {rank} axes")
+    return axis % rank
+
+
+def expand(call: Call) -> Value | Moved:
     """Covered where it changes nothing."""
-    value = call.value()
-    full, wanted = (call.builder.batch, *value.shape), call.constant_integers(1, "shape") or ()
+    full, wanted = call.full(), call.constant_integers(1, "shape") or ()
     if len(wanted) > len(full) or any(
         size not in (1, own) for size, own in zip(wanted[::-1], full[::-1], strict=False)
     ):
         raise UnsupportedError("it repeats values of the network; let Add or Mul broadcast instead")
-    return value
+    item = call.item(0)
+    return item if isinstance(item, Moved) else call.value()
 
 
-def transpose(call: Call) -> Value:
-    """Feature axes in another order; nothing is computed until the order matters."""
-    value = call.value()
-    rank = len(value.shape)
-    permutation = call.optional_integers("perm") or tuple(reversed(range(rank + 1)))
-    if sorted(permutation) != list(range(rank + 1)):
-        raise CorruptFileError(f"its perm {permutation} is no permutation of {rank + 1} axes")
-    if permutation[0] != 0:
-        raise UnsupportedError(LOSES_BATCH)
-    return value.permuted([axis - 1 for axis in permutation[1:]])
+def transpose(call: Call) -> Value | Moved:
+    """Axes in another order; nothing is computed until the order matters."""
+    rank = len(call.full())
+    permutation = call.optional_integers("perm") or tuple(reversed(range(rank)))
+    if sorted(permutation) != list(range(rank)):
+        raise CorruptFileError(f"its perm {permutation} is no permutation of {rank} axes")
+    if isinstance(call.item(0), Value) and permutation[0] == 0:
+        return call.value().permuted([axis - 1 for axis in permutation[1:]])
+    return settled(call.builder, transposed(call.moved(), permutation), call.name)
+
+
+STRUCTURE = {
+    "Expand": expand,
+    "Flatten": flatten,
+    "Reshape": reshape,
+    "Shape": shape,
+    "Size": size,
+    "Squeeze": squeeze,
+    "Transpose": transpose,
+    "Unsqueeze": unsqueeze,
+}
 
 
 def concat(call: Call) -> Value:
-    """Values joined along a feature axis."""
+    """Values joined along a feature axis; a constant among them (a class token) is the same for every sample."""
     builder = call.builder
-    values = [call.value(index) for index in range(len(call.inputs))]
-    axis = call.axis(call.integer("axis", 1), len(values[0].shape))
-    if len({value.order for value in values}) > 1:
-        values = [builder.plain(value, call.name) for value in values]
-    order = values[0].order
-    return builder.view(builder.emit(call.name, "concat", [v.node for v in values], axis=order[axis]), order)
+    values = {index: call.value(index) for index, item in enumerate(call.inputs) if not isinstance(item, np.ndarray)}
+    if len({value.order for value in values.values()}) > 1:
+        values = {index: builder.plain(value, call.name) for index, value in values.items()}
+    first = next(iter(values.values()))
+    axis = call.axis(call.integer("axis", 1), len(first.shape))
+    nodes = [
+        values[index].node if index in values else _constant(call, index, first) for index in range(len(call.inputs))
+    ]
+    return builder.view(builder.emit(call.name, "concat", nodes, axis=first.order[axis]), first.order)
+
+
+def _constant(call: Call, index: int, like: Value) -> str:
+    """A node that gives a constant to every sample, its axes in the Graph's order of ``like``."""
+    array = call.weights(index, "constant")
+    if array.ndim != len(like.shape) + 1 or len(array) != call.builder.batch:
+        raise UnsupportedError(f"its input {index} is a constant of {array.shape}; one for each sample was wanted")
+    if not (array == array[:1]).all():
+        raise UnsupportedError("its constant differs between the samples of a batch; export with a dynamic batch")
+    inner = array[0].transpose(np.argsort(like.order))
+    return call.builder.emit(f"{call.name}.constant", "constant", [like.node], arrays={"value": inner}).node
 
 
 def pad(call: Call) -> Value:
@@ -222,7 +266,7 @@ def _picked(call: Call, name: str, selection: Selection) -> Value:
     """Emit a selection: a one-hot linear layer, or a one-hot convolution with as many groups as channels if it can."""
     builder, shape = call.builder, call.builder.shapes[selection.source]
     if len(shape) > 3:
-        raise UnsupportedError(f"it picks from {len(shape)} feature axes; at most three are covered")
+        return builder.sliced(name, selection)
     (start, step, count), *space = selection.axes
     channels = selection.channels_before + count + selection.channels_after
     kernel = tuple(
@@ -256,9 +300,16 @@ def _picked(call: Call, name: str, selection: Selection) -> Value:
 
 
 def matmul(call: Call) -> Value:
-    """A value times a constant matrix."""
+    """A value times a constant matrix, or times another value."""
     if isinstance(call.item(0), np.ndarray):
         raise UnsupportedError("a constant times a value is not covered; swap the two")
+    if isinstance(call.item(1), Value):
+        first, second = call.plain(0), call.plain(1)
+        if len(first.shape) < 2 or first.shape[:-2] != second.shape[:-2] or len(first.shape) != len(second.shape):
+            raise UnsupportedError(
+                f"a product of {first.shape} and {second.shape}, which repeats one of them; make all axes but two equal"
+            )
+        return call.builder.emit(call.name, "matmul", [first.node, second.node])
     value, matrix = call.plain(), call.weights(1, "matrix")
     if matrix.ndim != 2:
         raise UnsupportedError(f"its matrix has {matrix.ndim} axes; two were wanted")
@@ -267,10 +318,17 @@ def matmul(call: Call) -> Value:
 
 def gemm(call: Call) -> Value:
     """Y = alpha x B + beta C, with constant B and C."""
+    if isinstance(call.item(0), Value) and len(call.value().shape) != 1:
+        raise ShapeError(f"a Gemm does not fit an input of {call.value().shape}")
+    return dense(call)
+
+
+def dense(call: Call) -> Value:
+    """Gemm over the last axis, whatever stands before it."""
     if isinstance(call.item(0), np.ndarray) or call.integer("transA", 0):
         raise UnsupportedError("the value of the network must come first and not transposed; swap the two factors")
     value, matrix = call.plain(), call.weights(1, "matrix")
-    if matrix.ndim != 2 or len(value.shape) != 1:
+    if matrix.ndim != 2:
         raise ShapeError(f"a matrix {matrix.shape} does not fit an input of {value.shape}")
     weight = (matrix if call.integer("transB", 0) else matrix.T) * np.float32(call.number("alpha", 1.0))
     arrays = {"weight": weight}

@@ -1,32 +1,20 @@
 """The table of ONNX operators that are taken over, and what to do about those that are not."""
 
 from collections.abc import Callable, Mapping
-
-import numpy as np
+from typing import Any
 
 from . import onnx_elementwise as elementwise
 from . import onnx_layout as layout
+from . import onnx_values as values
 from . import onnx_windows as windows
-from .onnx_builder import Value
 from .onnx_call import Call
 
-Handler = Callable[[Call], Value | np.ndarray | list[Value]]
-
-
-def shape(call: Call) -> np.ndarray:
-    """The axes of a value, the batch with its stand-in."""
-    full = np.array((call.builder.batch, *call.value().shape), np.int64)
-    end = call.attributes.get("end")
-    return full[call.integer("start", 0) : None if end is None else call.integer("end", 0)]
-
-
-def size(call: Call) -> np.ndarray:
-    """The number of elements of a value."""
-    return np.array(np.prod((call.builder.batch, *call.value().shape)), np.int64)
+Handler = Callable[[Call], Any]  # an item, or a list of them
 
 
 HANDLERS: Mapping[str, Handler] = {
     "Add": elementwise.add,
+    "Attention": values.attention,
     "AveragePool": windows.average_pool,
     "BatchNormalization": elementwise.batch_norm,
     "Cast": elementwise.cast,
@@ -36,12 +24,18 @@ HANDLERS: Mapping[str, Handler] = {
     "Conv": windows.convolution,
     "Div": elementwise.divide,
     "Dropout": elementwise.dropout,
+    "Erf": values.erf,
     "Expand": layout.expand,
     "Flatten": layout.flatten,
+    "Gather": values.gather,
+    "Gelu": values.gelu,
     "Gemm": layout.gemm,
     "GlobalAveragePool": windows.global_average_pool,
     "GlobalMaxPool": windows.global_max_pool,
+    "HardSigmoid": values.hard_sigmoid,
+    "HardSwish": values.hard_swish,
     "Identity": elementwise.identity,
+    "LayerNormalization": values.layer_norm,
     "LeakyRelu": elementwise.leaky_relu,
     "MatMul": layout.matmul,
     "Max": elementwise.maximum,
@@ -50,18 +44,23 @@ HANDLERS: Mapping[str, Handler] = {
     "Mul": elementwise.multiply,
     "Neg": elementwise.negate,
     "Pad": layout.pad,
+    "RMSNormalization": values.rms_norm,
     "ReduceMax": windows.reduce_max,
     "ReduceMean": windows.reduce_mean,
     "ReduceSum": windows.reduce_sum,
     "Relu": elementwise.relu,
     "Reshape": layout.reshape,
-    "Shape": shape,
-    "Size": size,
+    "Shape": layout.shape,
+    "Sigmoid": values.sigmoid,
+    "Size": layout.size,
     "Slice": layout.slice_,
+    "Softmax": values.softmax,
     "Split": layout.split,
     "Squeeze": layout.squeeze,
     "Sub": elementwise.subtract,
     "Sum": elementwise.add,
+    "Swish": values.swish,
+    "Tanh": values.tanh,
     "Transpose": layout.transpose,
     "Unsqueeze": layout.unsqueeze,
 }
@@ -74,16 +73,14 @@ _NORM = "retrain with BatchNormalization, which folds into the weights"
 _FLOAT = "export the float model; quantise after the conversion"
 _STRIDE = "use strided convolution or pooling instead"
 _REMEDIES = {
-    **dict.fromkeys(
-        ("Celu", "Elu", "Erf", "Exp", "Gelu", "HardSigmoid", "HardSwish", "Log", "Mish", "PRelu"), _RETRAIN
-    ),
-    **dict.fromkeys(("Pow", "Selu", "Shrink", "Sigmoid", "Softplus", "Softsign", "Sqrt", "Swish", "Tanh"), _RETRAIN),
+    **dict.fromkeys(("Celu", "Elu", "Exp", "Log", "Mish", "PRelu"), _RETRAIN),
+    **dict.fromkeys(("Pow", "Selu", "Shrink", "Softplus", "Softsign", "Sqrt"), _RETRAIN),
     **dict.fromkeys(("ThresholdedRelu",), _RETRAIN),
-    **dict.fromkeys(("ArgMax", "Hardmax", "LogSoftmax", "Softmax", "TopK"), _LAST),
+    **dict.fromkeys(("ArgMax", "Hardmax", "LogSoftmax", "TopK"), _LAST),
     **dict.fromkeys(("If", "Loop", "Scan", "SequenceMap"), _PLAIN),
-    **dict.fromkeys(("Attention", "GRU", "LSTM", "RNN"), _SEQUENCE),
-    **dict.fromkeys(("GroupNormalization", "InstanceNormalization", "LRN", "LayerNormalization"), _NORM),
-    **dict.fromkeys(("LpNormalization", "MeanVarianceNormalization", "RMSNormalization"), _NORM),
+    **dict.fromkeys(("GRU", "LSTM", "RNN"), _SEQUENCE),
+    **dict.fromkeys(("GroupNormalization", "InstanceNormalization", "LRN"), _NORM),
+    **dict.fromkeys(("LpNormalization", "MeanVarianceNormalization"), _NORM),
     **dict.fromkeys(("ConvInteger", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger"), _FLOAT),
     **dict.fromkeys(("QLinearConv", "QLinearMatMul", "QuantizeLinear"), _FLOAT),
     **dict.fromkeys(("ConvTranspose", "DepthToSpace", "LpPool", "MaxUnpool", "Resize"), _STRIDE),
@@ -94,7 +91,7 @@ _REMEDIES = {
 def remedy(operator: str, domain: str) -> str:
     """What a person can do about an operator that is not taken over.
 
-    >>> remedy("Gelu", "")
+    >>> remedy("Elu", "")
     'retrain with ReLU, which a firing rate can follow'
     """
     if domain:

@@ -25,6 +25,7 @@ Arrays = Mapping[str, np.ndarray]
 Tensors = Mapping[str, Tensor]
 
 FUNCTIONS = {
+    "erf": torch.erf,
     "gelu": functional.gelu,
     "gelu_tanh": lambda x: functional.gelu(x, approximate="tanh"),
     "silu": functional.silu,
