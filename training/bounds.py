@@ -30,9 +30,9 @@ Progress = Callable[[str, float], None]
 class BoundFit:
     """How bounds are learned.
 
-    allowed: the share of accuracy that all bounds together may cost on the samples that judge.  pressures: weights of the penalty
-    on a bound's square (in units of where it began), tried from the strongest on.  steps: of Adam, before each look.
-    looks: at most so many for each pressure.  sharpness: k of the smooth fall x * sigmoid(k (1 - |x| / b)).
+    allowed: the share of accuracy that all bounds together may cost on the samples that judge.  pressures: weights of
+    the penalty on a bound's square (in units of where it began), tried from the strongest on.  steps: of Adam, before
+    each look.  looks: at most so many for each pressure.  sharpness: k of the smooth fall x * sigmoid(k (1 - |x| / b)).
     Raises RangeError for what makes no sense.
     """
 
