@@ -25,13 +25,16 @@ def through_wires(conductance: Tensor, wire_ohm: float) -> Tensor:
     Along the rows the voltages obey V[j+1] - 2 V[j] + V[j-1] = S[j] V[j], which is eliminated from the far end:
         P[j] = (I - P[j+1] + I + S[j])^-1,   V[j] = P[j] V[j-1],   V[0] the drivers' voltages,
     with I for the P beyond the last column, where no current flows.
-    Exact up to rounding; columns * rows^3 operations, against (columns * rows)^2 and more for all nodes at once.
+    An array of fewer columns than rows is turned round: such a network passes the same current from a column to a row
+    as from that row to the column (reciprocity).
+    Exact up to rounding, in about longer side * shorter side^3 operations: 256 x 256 pairs take some 2 s on one core.
     Derived from Kirchhoff's current law at the 2 * columns * rows nodes.
     """
     if wire_ohm == 0:
         return conductance
     d = conductance.double().reshape(-1, *conductance.shape[-2:]) * (wire_ohm * _SIEMENS_OF_US)
-    effective = _eliminate(d) / (wire_ohm * _SIEMENS_OF_US)
+    effective = _eliminate(d) if d.shape[1] >= d.shape[2] else _turn(_eliminate(_turn(d)))
+    effective = effective / (wire_ohm * _SIEMENS_OF_US)
     return effective.reshape(conductance.shape).to(conductance.dtype)
 
 
@@ -51,6 +54,11 @@ def _eliminate(d: Tensor) -> Tensor:
         current = own - shared.sum(1)  # c, as K = (K + D) - D
         later = torch.cat([current[:, None], later], 1) @ passed
     return later
+
+
+def _turn(d: Tensor) -> Tensor:
+    """Columns as rows, with drivers where ground was: the far corner stays the far corner."""
+    return d.transpose(1, 2).flip(1, 2)
 
 
 def _chain_factors(d: Tensor) -> tuple[Tensor, Tensor]:
