@@ -76,7 +76,8 @@ class LearnableDelays(SynapticHistoryLayer):
     y[t, n, o] = bias[o] + sum over i, d of weight[o, i] * share(d; delay[o, i], width) * x[t - d, n, i]
 
     The window is wide at first, so that a delay far from the right one feels a gradient, and narrows by ``anneal``; at
-    the end ``freeze`` gives the layer of whole delays.  ``delay`` is a parameter in steps; the layer holds it in 0 to
+    the end ``freeze`` gives the layer of whole delays.  What is learned around windows that are still wider than one
+    step fits whole delays badly: ``settle`` makes them whole before the end, and the weights learn on.  ``delay`` is a parameter in steps; the layer holds it in 0 to
     ``longest`` (a value beyond counts as the end, and still feels the gradient there).  It wants a learning rate of
     about 100 times that of the weights, and no weight decay (see the source's settings).
     inputs, outputs, longest: numbers of units and the longest delay in steps; window: `GaussianWindow` or
@@ -115,8 +116,10 @@ class LearnableDelays(SynapticHistoryLayer):
         self.bias = nn.Parameter(torch.empty(outputs).uniform_(-bound, bound)) if bias else None
         self.delay = nn.Parameter(self._first_delay(delay))
         self.register_buffer("width", torch.tensor(self.first_width))
+        self.register_buffer("settled", torch.tensor(False))
 
     width: Tensor
+    settled: Tensor
 
     def _first_delay(self, delay: Tensor | None) -> Tensor:
         if delay is None:
@@ -138,6 +141,10 @@ class LearnableDelays(SynapticHistoryLayer):
             )
         self.width.fill_(self.window.width(self.first_width, progress))
 
+    def settle(self) -> None:
+        """Round the delays from now on: they are what ``freeze`` gives, and feel no gradient any more."""
+        self.settled.fill_(True)
+
     def _held_delay(self) -> Tensor:
         """The delay in its range; a delay beyond its end keeps the gradient that it has there."""
         return self.delay + (self.delay.clamp(0, self.longest) - self.delay).detach()
@@ -145,7 +152,9 @@ class LearnableDelays(SynapticHistoryLayer):
     def forward(self, x: Tensor, state: DelayState | None = None) -> tuple[Tensor, DelayState]:
         """Return (time, batch, outputs) for ``x`` (time, batch, inputs), and the state after the last step."""
         whole, state = self._with_history(x, state)
-        taps = self.window.taps(self._held_delay(), self.width, self.longest)
+        delay = self._held_delay()
+        taps = self.window.taps(delay, self.width, self.longest)
+        taps = torch.where(self.settled, (_distance(delay.detach().round(), self.longest) == 0).to(taps.dtype), taps)
         return delayed_linear(whole, self.weight.unsqueeze(2) * taps, self.bias), state
 
     def freeze(self) -> DelayedLinear:

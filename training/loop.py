@@ -115,17 +115,24 @@ class _Run:
         self._save()
 
     def _anneal(self) -> None:
-        """Narrow the windows of learned delays, all the way after ``anneal_share`` of the epochs."""
+        """Narrow the windows of learned delays, all the way after ``anneal_share`` of the epochs; at last round them."""
         progress = self.position.epoch / max(self.settings.anneal_share * (self.settings.epochs - 1), 1e-9)
         for module in self.network.modules():
             if isinstance(module, LearnableDelays):
                 module.anneal(min(progress, 1.0))
+                if self._settled:
+                    module.settle()
+
+    @property
+    def _settled(self) -> bool:
+        """Whether delays have to be whole in this epoch."""
+        return self.position.epoch >= self.settings.epochs * (1 - self.settings.settle_share)
 
     def _step(self, index: Tensor) -> None:
         steps = self.settings.epochs * self.batches
         rate = learning_rate(self.plan.optimizer, self.position.step, steps)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate * group["factor"]
+            group["lr"] = 0.0 if group.get("delays") and self._settled else rate * group["factor"]
         share = self.task.train.take(share_of(self.fabric, index))
         batch = add_gradients(self.fabric, self.network, self.task, share, index, self.settings.accumulate)
         self._clip(batch.loss, share)

@@ -28,7 +28,12 @@ def make_optimizer(network: nn.Module, settings: OptimizerSettings) -> Optimizer
     groups: list[dict[str, Any]] = [
         {"params": [p for p in rest if p.ndim > 1], "weight_decay": settings.weight_decay, "factor": 1.0},
         {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0, "factor": 1.0},
-        {"params": [p for p in trained if p in delays], "weight_decay": 0.0, "factor": settings.delay_factor},
+        {
+            "params": [p for p in trained if p in delays],
+            "weight_decay": 0.0,
+            "factor": settings.delay_factor,
+            "delays": True,
+        },
     ]
     groups = [group for group in groups if group["params"]]
     if settings.kind == "sgd":

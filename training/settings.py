@@ -148,6 +148,9 @@ class TrainingSettings(_Section):
     seed: int = setting(0, "every random choice follows from it", low=0, high=2**32 - 1)
     first_best: int = setting(1, "first epoch that may be the best", "epochs", low=1, high=10**6)
     anneal_share: float = setting(0.5, "of the epochs, over which learned delays narrow", "share", low=1e-6, high=1.0)
+    settle_share: float = setting(
+        0.25, "of the epochs, the last, in which learned delays are whole and stay", "share", low=0.0, high=1.0
+    )
     deterministic: bool = setting(True, "only algorithms that give the same result each time")
     channels_last: bool = setting(True, "keep images in the order that convolutions like best")
     checkpoint_steps: int = setting(0, "save so often within an epoch; 0: at its end only", "steps", low=0)

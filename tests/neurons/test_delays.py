@@ -113,6 +113,20 @@ def test_freezing_rounds_and_holds_the_range_and_leaves_the_layer_as_it_is() -> 
     assert layer.delay.tolist()[0][3] == 99.0
 
 
+@pytest.mark.parametrize("window", WINDOWS, ids=lambda window: type(window).__name__)
+def test_a_settled_layer_is_the_frozen_one_and_its_delays_stay(window: DelayWindow) -> None:
+    layer = neurons.LearnableDelays(5, 4, 9, window=window)
+    x = torch.randn(30, 3, 5)
+    assert not torch.equal(layer(x)[0], layer.freeze()(x)[0])
+    layer.settle()
+    assert torch.equal(layer(x)[0], layer.freeze()(x)[0])
+    layer(x)[0].square().sum().backward()
+    assert layer.weight.grad is not None
+    assert layer.delay.grad is not None
+    assert layer.weight.grad.count_nonzero() == 20
+    assert layer.delay.grad.count_nonzero() == 0
+
+
 def test_a_delay_beyond_its_range_still_feels_where_to_go() -> None:
     layer = neurons.LearnableDelays(1, 1, 6, delay=torch.tensor([[6.0]]))
     with torch.no_grad():

@@ -9,8 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from spikeport import RangeError, ShapeError
+from spikeport.data import Sequence
+from spikeport.networks.chain import Chain
+from spikeport.neurons import Leaky, LeakyIntegrator, LearnableDelays
 from spikeport.training.checkpoint import load_checkpoint
 from spikeport.training.loop import CHECKPOINT
+from spikeport.training.losses import RateCrossEntropy
 from spikeport.training.penalties import RateBounds, SpikeSparsity
 from spikeport.training.processes import measure, train
 from spikeport.training.settings import OptimizerSettings, TrainingSettings
@@ -189,3 +193,23 @@ def test_settings_that_leave_no_batch_are_refused(make_task: MakeTask, make_sett
         parameter.requires_grad_(False)
     with pytest.raises(RangeError, match="no parameter to train"):
         train(make_task(network=network), make_settings())
+
+
+def test_delays_settle_before_the_end_and_stay(make_settings: MakeSettings, fast: OptimizerSettings) -> None:
+    """What the best epoch was measured with is what freezing gives, bit for bit."""
+    torch.manual_seed(0)
+    x, y = (torch.rand(90, 12, 6) < 0.3).float(), torch.arange(90) % 2
+    layer = LearnableDelays(6, 8, 5)
+    layer.weight.data.abs_().mul_(3)  # so that its neurons fire
+    network = Chain(layer, Leaky(beta=0.5), nn.Linear(8, 2), LeakyIntegrator(beta=1.0))
+    task = Task(network, Samples(x[:60], y[:60]), Samples(x[60:], y[60:]), Sequence(), RateCrossEntropy())
+    before = layer.delay.detach().clone()
+    settings = make_settings(epochs=4, first_best=4, settle_share=0.25)
+    train(task, settings, fast)
+    assert bool(layer.settled)
+    assert not torch.equal(layer.delay, before), "they learned in the epochs before"
+    whole = Chain(layer.freeze(), *list(network.layers)[1:]).eval()
+    assert torch.equal(network.eval()(Sequence()(x))[0], whole(Sequence()(x))[0])
+    layer.delay.data.copy_(before)
+    train(task, make_settings(epochs=2, settle_share=1.0), fast)
+    assert torch.equal(layer.delay, before), "settled from the beginning"
