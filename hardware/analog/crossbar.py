@@ -160,8 +160,8 @@ def program(weight: Tensor, crossbar: Crossbar, *, instances: int, seed: int, gr
             f"the weight has shape {tuple(weight.shape)}; (columns, rows) was wanted, "
             f"rows in groups of {groups_of_rows}."
         )
-    if not bool(torch.isfinite(weight).all()):
-        raise RangeError("the weights hold values that are not finite; no conductance stands for them.")
+    if not (weight.is_floating_point() and bool(torch.isfinite(weight).all())):
+        raise RangeError(f"the weights ({weight.dtype}) must be finite floating-point numbers.")
     blocks = cut_rows(weight.shape[1], crossbar.tile_rows, groups_of_rows)
     scale = torch.stack([column_scale(weight[:, block], crossbar.scale) for block in blocks])
     sizes = torch.tensor([block.stop - block.start for block in blocks], device=weight.device)

@@ -98,12 +98,18 @@ def polynomial(coefficients: tuple[float, ...], x: Tensor) -> Tensor:
     return total
 
 
+def _numbers(value: object) -> list[int | float]:
+    """All numbers in a value, however deep in tuples."""
+    if isinstance(value, tuple):
+        return [number for part in value for number in _numbers(part)]
+    return [value] if isinstance(value, int | float) else []
+
+
 def _number_problems(device: Device) -> list[str]:
     problems = []
     for entry in fields(device):
         value = getattr(device, entry.name)
-        flat = [value] if isinstance(value, int | float) else [v for v in value or () if isinstance(v, int | float)]
-        if any(isinstance(v, bool) or not isfinite(v) for v in flat):
+        if any(isinstance(v, bool) or not isfinite(v) for v in _numbers(value)):
             problems.append(f"{entry.name} is {value}, which is no finite number")
         elif isinstance(value, int | float) and value < 0:
             problems.append(f"{entry.name} is {value}, below 0")
@@ -132,8 +138,8 @@ def _law_problems(device: Device) -> list[str]:
             problems.append(f"{name} has {len(law)} numbers; 4 were wanted")
         elif law and name != "flicker" and not 0 <= law[2] <= law[3]:
             problems.append(f"{name} is held between {law[2]} and {law[3]}")
-        elif law and name == "flicker" and not (law[0] >= 0 and law[2] > 0 and law[3] >= 0):
-            problems.append(f"flicker is {law}; its share and cap are 0 or more, and its floor above 0")
+        elif law and name == "flicker" and not (min(law) >= 0 and law[2] > 0):
+            problems.append(f"flicker is {law}; its numbers are 0 or more, and its floor above 0")
     if device.drift_mean and not device.drift_start_s > 0:
         problems.append("drift_mean needs drift_start above 0 s")
     if device.drift_spread and not device.drift_mean:

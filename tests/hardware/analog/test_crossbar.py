@@ -211,7 +211,8 @@ def refusals() -> list[tuple[str, dict, dict, type[SpikeportError], str]]:
     nothing: dict = {}
     return [
         ("no instances", nothing, {"instances": 0}, RangeError, "one at least"),
-        ("not finite", nothing, {"weight": torch.tensor([[float("nan")]])}, RangeError, "not finite"),
+        ("not finite", nothing, {"weight": torch.tensor([[float("nan")]])}, RangeError, "must be finite"),
+        ("whole numbers", nothing, {"weight": torch.ones(2, 2, dtype=torch.int32)}, RangeError, "must be finite"),
         ("one axis", nothing, {"weight": torch.ones(9)}, ShapeError, "columns, rows"),
         ("beyond", {"scale": 0.5}, {"weight": torch.tensor([[0.2, 0.6, -0.9]])}, RangeError, "2 weights lie beyond"),
         ("small tile", {"tile_rows": 8}, {"groups_of_rows": 9, "weight": torch.ones(1, 9)}, RangeError, "cannot hold"),

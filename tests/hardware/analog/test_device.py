@@ -108,6 +108,8 @@ IMPOSSIBLE = [
     ({"flicker": (0.01, 0.5, 0.0, 0.2), "read_time_s": 1e-7}, "its floor above 0"),
     ({"retention": ((2.0, (0.1,)), (1.0, (0.1,)))}, "the times must grow"),
     ({"retention": ((1.0, (-0.1,)),)}, "retention at 1 s gives a spread below 0"),
+    ({"retention": ((1.0, (0.1, float("nan"))),)}, "no finite number"),
+    ({"flicker": (0.01, -0.5, 1e-3, 0.2), "read_time_s": 1e-7}, "numbers are 0 or more"),
     ({"retention": ((1.0, (0.1,)),), "write_us": (0.1,)}, "leave out write"),
     ({"wire_ohm": -0.1}, "wire_ohm is -0.1, below 0"),
 ]
