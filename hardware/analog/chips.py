@@ -36,7 +36,7 @@ class Correction:
         bias = self.bias[when.clamp(max=len(self.bias) - 1), chip]  # (steps, batch, channels)
         shape = [1] * (x.ndim - 2)
         shape[self.axis] = -1
-        gain = self.gain[chip].reshape(1, -1, *shape)
+        gain = self.gain[chip].reshape(1, len(chip), *shape)
         return x * gain.to(x.dtype) + bias.reshape(*bias.shape[:2], *shape).to(x.dtype)
 
 

@@ -3,21 +3,23 @@
 A batch of instances * n rows holds every sample once for each chip, chip by chip; ``on_all`` makes it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
 
-from ..._check import ShapeError
-from ...networks.engine import Engine, Give, NetworkState, Observer
+from ..._check import ShapeError, SpikeportError
+from ...networks.engine import Engine, NetworkState, Observer
 from ...networks.graph import Graph, Node
 from .array import Array
 from .chips import Chips
+from .counting import coverage
 from .noise import base_keys, next_keys, read_keys
 from .synapse import Synapse, require_ranges
 
-__all__ = ["AnalogEngine", "Reader", "on_all", "with_ranges"]
+__all__ = ["AnalogEngine", "Listener", "Reader", "on_all", "with_ranges"]
 
+Listener = Callable[[Node, Tensor, Tensor], Tensor]  # node, its current before any correction, when -> the current
 KEY = "\0read"  # no node has such a name
 
 
@@ -29,13 +31,19 @@ def on_all(x: Tensor, instances: int) -> Tensor:
 class Reader:
     """What both engines share: the arrays, the keys of their noise, and the corrections of what they give."""
 
-    def __init__(self, chips: Chips, *, whole: bool = False, watch: bool = False) -> None:
-        self.chips, self.synapses = chips, chips.synapses(whole=whole)
+    def __init__(
+        self, chips: Chips, *, whole: bool = False, watch: bool = False, listen: Listener | None = None
+    ) -> None:
+        self.chips, self.synapses, self.listen = chips, chips.synapses(whole=whole), listen
         if watch:
             for synapse in self.synapses.values():
                 synapse.watch()
         else:
             require_ranges(list(self.synapses.values()))
+        self.active: dict[str, list[Tensor]] | None = (
+            None  # with ``count``: inputs other than 0 by read, (steps, batch)
+        )
+        self._cover: dict[str, Tensor] = {}
         self._keys: tuple[Tensor, Tensor] | None = None  # of the steps that are being run, and when they are
 
     def varying(self, graph: Graph) -> frozenset[str]:
@@ -75,16 +83,38 @@ class Reader:
     def read(self, name: str, x: Tensor) -> Tensor:
         """What a node on arrays gives over the steps that are being run: (steps, batch, *features)."""
         synapse = self.synapses[name]
-        if self._keys is None or not synapse.noisy:
-            return synapse.read(x, None)
-        return synapse.read(x, read_keys(*self._keys, name))
+        words = None if self._keys is None or not synapse.noisy else read_keys(*self._keys, name)
+        if self.active is not None:
+            counted = self._counted(name, x)
+            self.active[name].append(counted if words is None else counted.expand(len(words), -1))
+        return synapse.read(x, words)
+
+    def count(self) -> None:
+        """From now on count the active inputs of every layer, from none."""
+        self.active = {name: [] for name in self.synapses}
+
+    def _counted(self, name: str, x: Tensor) -> Tensor:
+        """Inputs other than 0, once for each read that they take part in: (rows, batch)."""
+        last = x.movedim(2, -1) if self.synapses[name].node.operator != "linear" else x
+        if name not in self._cover:
+            cover = coverage(self.synapses[name].node, tuple(x.shape[2:]))
+            self._cover[name] = (cover.movedim(0, -1) if last is not x else cover).flatten().to(torch.float32)
+        return (last != 0).flatten(2).to(torch.float32) @ self._cover[name]
+
+    def corrects(self, node: Node) -> bool:
+        """Whether a node's current is seen by ``corrected``."""
+        return node.name in self.chips.corrections or (
+            self.listen is not None and node.operator in ("neuron", "output")
+        )
 
     def corrected(self, node: Node, x: Tensor) -> Tensor:
-        """The current of a neuron as its chip corrects it."""
+        """The current of a neuron (or the output) as its chip corrects it, or as a listener says."""
         correction = self.chips.corrections.get(node.name)
-        if correction is None or self._keys is None:
-            return x
-        return correction(x, self._keys[1])
+        if self._keys is None:
+            raise SpikeportError("no step is being run; call advance")
+        if self.listen is not None and node.operator in ("neuron", "output"):
+            return self.listen(node, x, self._keys[1])
+        return x if correction is None else correction(x, self._keys[1])
 
 
 class AnalogEngine(Engine):
@@ -92,6 +122,7 @@ class AnalogEngine(Engine):
 
     A batch has instances * n rows; its outputs, too.  Samples can come and go (``can_refill``) with one instance only.
     The same sample on the same chip gives the same noise, whatever the batch and however time is split.
+    ``listen`` is shown the current of every neuron and of the output, and gives the one that counts.
     Raises RangeError for converters without range, and what ``Engine`` raises.
     """
 
@@ -103,8 +134,9 @@ class AnalogEngine(Engine):
         chunk: int = 4,
         constant_input: bool = True,
         watch: bool = False,
+        listen: Listener | None = None,
     ) -> None:
-        self.reader = Reader(chips, watch=watch)
+        self.reader = Reader(chips, watch=watch, listen=listen)
         super().__init__(
             chips.graph,
             max_steps=max_steps,
@@ -124,13 +156,6 @@ class AnalogEngine(Engine):
         self.reader.begin(x)
         return self.reader.fresh(super().start(x, observe), len(x), x)
 
-    @torch.inference_mode()
-    def walk(self, x: Tensor, steps: int, give: Give) -> Tensor:
-        """See ``Engine.walk``; ``give`` sees currents before any correction, and none is made for it."""
-        state = self.reader.fresh(NetworkState({}, {}, {}), len(x), x)
-        self.reader.enter(x, state, torch.zeros(len(x)), steps, constant=True)
-        return super().walk(x, steps, give)
-
     def _advance_chunk(
         self, x: Tensor, state: NetworkState, steps: int, observe: Observer | None
     ) -> tuple[Tensor, NetworkState]:
@@ -140,9 +165,7 @@ class AnalogEngine(Engine):
 
     def _read(self, node: Node, values: Mapping[str, Tensor], edges: Mapping[str, Tensor], steps: int) -> list[Tensor]:
         found = super()._read(node, values, edges, steps)
-        if node.name in self.reader.chips.corrections:
-            found = [self.reader.corrected(node, found[0])]
-        return found
+        return [self.reader.corrected(node, found[0])] if self.reader.corrects(node) else found
 
     def _fold(self, node: Node, inputs: list[Tensor]) -> Tensor:
         if node.name in self.reader.synapses:

@@ -16,7 +16,7 @@ from ..program import IntegerProgram
 from ..torch_engine import IntegerEngine
 from .chips import Chips, ProgrammedNetwork, program_network
 from .crossbar import Crossbar
-from .engine import Reader, on_all
+from .engine import Listener, Reader, on_all
 from .synapse import require_mappable
 
 __all__ = ["AnalogBackend", "AnalogIntegerEngine", "AnalogSession", "program_integers"]
@@ -46,8 +46,9 @@ class AnalogIntegerEngine(IntegerEngine):
         chunk: int = 4,
         constant_input: bool = True,
         watch: bool = False,
+        listen: Listener | None = None,
     ) -> None:
-        self.reader = Reader(chips, whole=True, watch=watch)
+        self.reader = Reader(chips, whole=True, watch=watch, listen=listen)
         super().__init__(
             program,
             max_steps=max_steps,
@@ -55,7 +56,7 @@ class AnalogIntegerEngine(IntegerEngine):
             constant_input=constant_input,
             largest_byte=0,
             varying=self.reader.varying(program.graph),
-            fuse=not chips.corrections,
+            fuse=not chips.corrections and listen is None,
         )
         self.can_refill = chips.instances == 1
 
@@ -78,9 +79,7 @@ class AnalogIntegerEngine(IntegerEngine):
 
     def _read(self, node: Node, values: Mapping[str, Tensor], edges: Mapping[str, Tensor], steps: int) -> list[Tensor]:
         found = super()._read(node, values, edges, steps)
-        if node.name in self.reader.chips.corrections:
-            found = [self.reader.corrected(node, found[0]).round_()]
-        return found
+        return [self.reader.corrected(node, found[0]).round()] if self.reader.corrects(node) else found
 
     def _folded(self, node: Node, inputs: list[Tensor]) -> Tensor:
         if node.name in self.reader.synapses:
