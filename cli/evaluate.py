@@ -66,9 +66,10 @@ def evaluate(
         before, samples = len(samples), without_shared(samples, held.exit.calibration_hashes)
         note(f"{before - len(samples)} of {before} samples are also in the calibration data and were left out.")
     network = held.spiking if bits is None else keep_integer(folder, held, render_report)
+    exits = held.exit if bits is None else held.exit.of_integer
     asked: dict[str, Any] = {"policy": chosen, "max_loss": max_loss, "seed": seed, "timing": timing}
     with progress_bar() as progress:
-        result = evaluate_network(network, held.analog, held.exit, samples, progress=progress, **asked)
+        result = evaluate_network(network, held.analog, exits, samples, progress=progress, **asked)
         if attack is not None:
             size = {"epsilon": attack, "n": attack_samples}
             result["robustness"] = _robustness(held, samples, chosen, max_loss, seed, progress=progress, **size)

@@ -96,7 +96,7 @@ def _run(
 
     require_writable(folder)
     program = keep_integer(folder, held, render_report)
-    rule = policy if isinstance(policy, FixedSteps) else policy.rule(held.exit, max_loss=max_loss)
+    rule = policy if isinstance(policy, FixedSteps) else policy.rule(held.exit.of_integer, max_loss=max_loss)
     steps = steps or min(program.steps, len(held.exit.outputs))
     asked |= {"rule": rule, "shared": held.exit.calibration_hashes}
     with progress_bar() as progress:

@@ -1,7 +1,7 @@
 """From an imported network to a spiking one, with what it costs: the main job, in one call."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,7 @@ class ExitData:
 
     outputs: (T, n, classes) cumulative, of the spiking network.  labels: (n,), -1 everywhere if the data had none.
     ann_labels: (n,), what the analog network says.  hashes: (n,), of these samples; calibration_hashes: of all.
+    integer_outputs: as outputs, of the integer network; None where there is none.
     """
 
     outputs: np.ndarray
@@ -43,6 +44,12 @@ class ExitData:
     ann_labels: np.ndarray
     hashes: np.ndarray
     calibration_hashes: np.ndarray
+    integer_outputs: np.ndarray | None = None
+
+    @property
+    def of_integer(self) -> "ExitData":
+        """The same for rules that are to stop the integer network: with its outputs, where they are known."""
+        return self if self.integer_outputs is None else replace(self, outputs=self.integer_outputs)
 
     @property
     def labelled(self) -> bool:
@@ -138,7 +145,8 @@ def convert_network(
     statistics = {"conversion": conversion, "input_range": input_range(x[folds.fit])}
     spiking = informed(choice.graph, {**information, **statistics})
     tell("lower to whole numbers", 0.0)
-    integer, report["integer"] = integer_part(spiking, x[folds.exit], labels[folds.exit], held.outputs)
+    integer, report["integer"], outputs = integer_part(spiking, x[folds.exit], labels[folds.exit], held.outputs)
+    held = replace(held, integer_outputs=outputs)
     return Converted(spiking, informed(analog, information), held, report, integer)
 
 

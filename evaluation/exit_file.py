@@ -10,12 +10,14 @@ from ..data import read_npz
 from .convert import ExitData
 
 NAMES = ("outputs", "labels", "ann_labels", "hashes", "calibration_hashes")
+MORE = ("integer_outputs",)  # of networks that have an integer form
 _HASH = np.dtype("S32")
 
 
 def write_exit(data: ExitData, file: BinaryIO) -> None:
     """Write the arrays of ``data``, none of them as a pickle."""
-    np.savez(file, allow_pickle=False, **{name: getattr(data, name) for name in NAMES})
+    held = {name: getattr(data, name) for name in (*NAMES, *MORE)}
+    np.savez(file, allow_pickle=False, **{name: array for name, array in held.items() if array is not None})
 
 
 def read_exit(path: Path, classes: int) -> ExitData:
@@ -24,7 +26,7 @@ def read_exit(path: Path, classes: int) -> ExitData:
     Raises CorruptFileError that lists everything that is wrong.
     """
     try:
-        data = ExitData(**read_npz(path, NAMES))
+        data = ExitData(**read_npz(path, NAMES, optional=MORE))
     except RangeError as error:
         raise CorruptFileError(str(error)) from None
     problems = _shape_problems(data, classes) or _value_problems(data, classes)
@@ -44,13 +46,17 @@ def _shape_problems(data: ExitData, classes: int) -> list[str]:
         array = getattr(data, name)
         if array.shape != (n,) or array.dtype != wanted:
             problems.append(f"{name} are {array.dtype} {array.shape}, not {wanted} ({n},)")
+    whole = data.integer_outputs
+    if whole is not None and (whole.dtype, whole.shape) != (data.outputs.dtype, data.outputs.shape):
+        problems.append(f"integer_outputs are {whole.dtype} {whole.shape}, not as outputs")
     if data.calibration_hashes.ndim != 1 or data.calibration_hashes.dtype != _HASH:
         problems.append(f"calibration_hashes are {data.calibration_hashes.dtype}, not {_HASH} (samples,)")
     return problems
 
 
 def _value_problems(data: ExitData, classes: int) -> list[str]:
-    problems = [] if np.isfinite(data.outputs).all() else ["outputs hold NaN or infinity"]
+    finite = all(np.isfinite(array).all() for array in (data.outputs, data.integer_outputs) if array is not None)
+    problems = [] if finite else ["outputs hold NaN or infinity"]
     for name, lowest in (("labels", -1), ("ann_labels", 0)):
         array = getattr(data, name)
         if array.min() < lowest or array.max() >= classes:

@@ -77,8 +77,10 @@ def integer_outputs(program: IntegerProgram, x: np.ndarray, steps: int) -> Tenso
 
 def integer_part(
     graph: Graph, x: np.ndarray, labels: np.ndarray, outputs: np.ndarray, program: IntegerProgram | None = None
-) -> tuple[IntegerProgram | None, dict[str, Any]]:
-    """The integer program and what the report says of it; (None, the reason) for a network without integer form.
+) -> tuple[IntegerProgram | None, dict[str, Any], np.ndarray | None]:
+    """The integer program, what the report says of it, and its outputs (T, n, classes) in real units.
+
+    (None, the reason, None) for a network without integer form.
 
     program: where there is one already.  x, labels: (n, *features) and (n,), samples that chose nothing.
     outputs: (T, n, classes) of the float network.
@@ -87,12 +89,13 @@ def integer_part(
     try:
         program = lowered(graph) if program is None else program
     except UnsupportedError as error:
-        return None, {"refused": str(error)}
-    found = integer_outputs(program, x, len(outputs))[-1].argmax(1)
+        return None, {"refused": str(error)}, None
+    made = integer_outputs(program, x, len(outputs)).numpy()
+    found = torch.from_numpy(made[-1].argmax(1))
     accuracy = float((found.numpy() == labels).mean())
     change = paired_difference_interval(found, torch.from_numpy(outputs[-1].argmax(1)), torch.from_numpy(labels))
     said = program.graph.information["integer"]
-    return program, {
+    about = {
         "bits": BITS,
         "n": len(x),
         "accuracy": accuracy,
@@ -104,3 +107,4 @@ def integer_part(
         "channels_with_coarser_weights": sum(said.get("channels_with_coarser_weights", {}).values()),
         "largest_state": max(said.get("largest_state", {}).values(), default=0.0),
     }
+    return program, about, made

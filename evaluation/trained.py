@@ -1,6 +1,7 @@
 """A network that was trained with spikes, made ready for the same command: evaluate, exit early, report."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -97,7 +98,8 @@ def finished(
         held_out.hashes,
         np.unique(np.concatenate([trained_on, held_out.hashes])),
     )
-    integer, about_integer = integer_part(graph, held_out.x, held_out.y, exit_data.outputs, given)
+    integer, about_integer, integer_outputs = integer_part(graph, held_out.x, held_out.y, exit_data.outputs, given)
+    exit_data = replace(exit_data, integer_outputs=integer_outputs)
     report = {
         "model": source["name"],
         "source_sha256": source["sha256"],

@@ -45,7 +45,7 @@ def make_converted() -> Callable[[int], Converted]:
         hashes = content_hashes(rng.normal(size=(20, 4)).astype(np.float32))
         outputs = rng.normal(size=(5, 6, 3)).astype(np.float32)
         labels = rng.integers(0, 3, 6)
-        exit_data = ExitData(outputs, labels, labels, hashes[:6], hashes)
+        exit_data = ExitData(outputs, labels, labels, hashes[:6], hashes, outputs + 1)
         report = {"model": f"number {number}", "timesteps": 5}
         spiking = graph(neuron)
         return Converted(spiking, graph(make_node("a", "activation", ["w"])), exit_data, report, lowered(spiking))

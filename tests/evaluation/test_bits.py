@@ -1,5 +1,7 @@
 """``evaluate`` on the integer network."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -27,6 +29,17 @@ def test_it_is_evaluated_in_whole_numbers(digits):
     assert plain["bits"] is None
     assert abs(plain["accuracy_by_step"][-1] - result["accuracy_by_step"][-1]) < 0.03
     assert plain["multiply_accumulates_per_sample"] == result["multiply_accumulates_per_sample"]
+
+
+def test_its_exit_rule_is_calibrated_on_its_own_outputs(digits):
+    """They are kept beside the float ones, and are what the reference gives on the same samples."""
+    held, program = digits.converted.exit, digits.converted.integer
+    assert held.of_integer.outputs is held.integer_outputs
+    assert replace(held, integer_outputs=None).of_integer.outputs is held.outputs
+    calibration = digits.calibration
+    rows = [int(np.flatnonzero(calibration.hashes == each)[0]) for each in held.hashes[:20]]
+    wanted = program.real_output(run_reference(program, calibration.x[rows], STEPS)[0])
+    np.testing.assert_array_equal(held.integer_outputs[:, :20], wanted)
 
 
 def test_its_spikes_are_counted(digits):

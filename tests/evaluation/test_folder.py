@@ -57,7 +57,7 @@ def test_what_is_written_is_read(folder: Path, make_converted: Make) -> None:
     held, wanted = read_folder(folder), make_converted(0)
     assert {path.name for path in folder.iterdir()} == set(FILES)
     assert beside(folder) == {"converted"}
-    for name in ("outputs", "labels", "ann_labels", "hashes", "calibration_hashes"):
+    for name in ("outputs", "labels", "ann_labels", "hashes", "calibration_hashes", "integer_outputs"):
         np.testing.assert_array_equal(getattr(held.exit, name), getattr(wanted.exit, name))
     for graph, other in ((held.spiking, wanted.spiking), (held.analog, wanted.analog)):
         assert graph.information == other.information

@@ -51,11 +51,12 @@ def test_values_that_come_in_steps_are_found(x, step):
 
 def test_a_network_without_integer_form_is_no_error(digits):
     analog = digits.converted.analog
-    program, said = integer_part(
+    program, said, outputs = integer_part(
         analog.__class__.of(analog.nodes, digits.converted.spiking.information),
         digits.evaluation.x,
         digits.evaluation.y,
         np.zeros((8, len(digits.evaluation), 10), np.float32),
     )
     assert program is None
+    assert outputs is None
     assert "convert the network first" in said["refused"]
