@@ -57,8 +57,7 @@ def main() -> None:
         for kind in UNITS:
             torch.manual_seed(given.seed)
             task = Task(trained := network(kind, given.beta), fit, validation, Sequence(), RateCrossEntropy())
-            epochs = {"epochs": given.epochs, "first_best": given.epochs * 3 // 4 + 1}  # the delays are whole by then
-            settings = TrainingSettings(**epochs, seed=given.seed, batch_size=64, tensorboard=False)
+            settings = TrainingSettings(epochs=given.epochs, seed=given.seed, batch_size=64, tensorboard=False)
             train(task, settings, OptimizerSettings(learning_rate=2e-3, weight_decay=1e-2, delay_factor=50.0))
             whole = [layer.freeze() if isinstance(layer, LearnableDelays) else layer for layer in trained.layers]
             with torch.no_grad():

@@ -61,6 +61,7 @@ class _Run:
         seed_everything(self.settings.seed, fabric.global_rank)
         if self.settings.channels_last:
             task.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._learns_delays = any(isinstance(module, LearnableDelays) for module in task.network.modules())
         self.fingerprint = fingerprint(task, self.settings, plan.optimizer, fabric.world_size)
         self.network: Any
         self.optimizer: Any
@@ -115,7 +116,7 @@ class _Run:
         self._save()
 
     def _anneal(self) -> None:
-        """Narrow the windows of learned delays, all the way after ``anneal_share`` of the epochs; at last round them."""
+        """Narrow the windows of learned delays within ``anneal_share`` of the epochs, and round them in the last ones."""
         progress = self.position.epoch / max(self.settings.anneal_share * (self.settings.epochs - 1), 1e-9)
         for module in self.network.modules():
             if isinstance(module, LearnableDelays):
@@ -127,6 +128,12 @@ class _Run:
     def _settled(self) -> bool:
         """Whether delays have to be whole in this epoch."""
         return self.position.epoch >= self.settings.epochs * (1 - self.settings.settle_share)
+
+    @property
+    def _may_be_best(self) -> bool:
+        """Whether the weights of this epoch may be kept: not where its delays are still to be rounded."""
+        whole = self._settled or not (self.settings.settle_share and self._learns_delays)
+        return whole and self.position.epoch + 1 >= min(self.settings.first_best, self.settings.epochs)
 
     def _step(self, index: Tensor) -> None:
         steps = self.settings.epochs * self.batches
@@ -193,8 +200,7 @@ class _Run:
         named = {f"rate/{name}": rate for name, rate in rates.items()}
         curves = {key.replace("_", "/"): value for key, value in entry.items() if key not in ("epoch", "rates")}
         self.board.epoch(position.step, {**curves, **named})
-        may_be_best = position.epoch + 1 >= min(self.settings.first_best, self.settings.epochs)
-        if may_be_best and (accuracy, -loss) > (self.best.accuracy, -self.best.loss):
+        if self._may_be_best and (accuracy, -loss) > (self.best.accuracy, -self.best.loss):
             weights = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
             self.best = Best(weights, position.epoch, accuracy, loss)
         self.position = Position(self._order(position.epoch + 1), position.epoch + 1, step=position.step)

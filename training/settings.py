@@ -147,9 +147,9 @@ class TrainingSettings(_Section):
     nodes: int = setting(1, "machines; torchrun starts the processes on each", "machines", low=1)
     seed: int = setting(0, "every random choice follows from it", low=0, high=2**32 - 1)
     first_best: int = setting(1, "first epoch that may be the best", "epochs", low=1, high=10**6)
-    anneal_share: float = setting(0.5, "of the epochs, over which learned delays narrow", "share", low=1e-6, high=1.0)
+    anneal_share: float = setting(0.4, "of the epochs, over which learned delays narrow", "share", low=1e-6, high=1.0)
     settle_share: float = setting(
-        0.25, "of the epochs, the last, in which learned delays are whole and stay", "share", low=0.0, high=1.0
+        0.5, "of the epochs, the last: learned delays are whole then, and one is the best", "share", low=0.0, high=1.0
     )
     deterministic: bool = setting(True, "only algorithms that give the same result each time")
     channels_last: bool = setting(True, "keep images in the order that convolutions like best")
