@@ -116,7 +116,7 @@ class _Run:
         self._save()
 
     def _anneal(self) -> None:
-        """Narrow the windows of learned delays within ``anneal_share`` of the epochs, and round them in the last ones."""
+        """Narrow the windows of learned delays within ``anneal_share`` of the epochs; round them in the last."""
         progress = self.position.epoch / max(self.settings.anneal_share * (self.settings.epochs - 1), 1e-9)
         for module in self.network.modules():
             if isinstance(module, LearnableDelays):
