@@ -229,7 +229,12 @@ def _with_bias(synapse: Node, scale: Node, shape: Shape) -> Node | None:
         or not (scale.arrays["factor"] == 1).all()
     ):
         return None
-    if shift.ndim > 1 or (synapse.operator == "linear" and len(shape) > 1 and shift.ndim):
+    if synapse.operator == "linear" and len(shape) > 1 and shift.ndim:
+        last = np.broadcast_to(shift.reshape(shape[:1] + (1,) * (len(shape) - 1)) if shift.ndim == 1 else shift, shape)
+        shift = last.reshape(-1, shape[-1])[0]
+        if not (last == shift).all():
+            return None
+    if shift.ndim > 1:
         return None
     bias = np.broadcast_to(shift, len(synapse.arrays["weight"]))
     with np.errstate(over="ignore"):

@@ -11,6 +11,7 @@ from .onnx_batch import LOSES_BATCH, Moved, moved
 from .onnx_builder import Builder, Shape, Value
 
 Item = Value | Moved | np.ndarray
+MASKED = -1e30  # for what attention must not see: a graph holds no infinity
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,16 @@ class Call:
         if not np.isfinite(weights).all():
             raise RangeError(f"tensor {self.input_names[index]} holds NaN or infinity; repair the source network")
         return weights
+
+    def mask(self, index: int) -> np.ndarray:
+        """A constant to be added, in which minus infinity (or the lowest float) hides what softmax must not see."""
+        found = self.constant(index, "constant")
+        if found is None or found.dtype.kind != "f" or not (found < MASKED).any():
+            return self.weights(index, "constant")
+        finite: np.ndarray = np.maximum(found, MASKED).astype(np.float32)  # NaN stays NaN
+        if not np.isfinite(finite).all():
+            raise RangeError(f"tensor {self.input_names[index]} holds NaN or infinity; repair the source network")
+        return finite
 
     def scalar(self, index: int, what: str) -> float | None:
         """An optional constant of one element; infinity is allowed, NaN is not."""

@@ -74,9 +74,12 @@ def leaky_relu(call: Call) -> Value:
     return _activation(call, None)
 
 
-def constant_for(call: Call, index: int, value: Value) -> np.ndarray:
-    """A constant input as the Graph holds it: (), (channels,), or one number for each element of ``value``."""
-    constant = call.weights(index, "constant")
+def constant_for(call: Call, index: int, value: Value, *, masks: bool = False) -> np.ndarray:
+    """A constant input as the Graph holds it: (), (channels,), or one number for each element of ``value``.
+
+    masks: minus infinity is allowed in it, as the scores of attention take it, and becomes a finite number.
+    """
+    constant = call.weights(index, "constant") if not masks else call.mask(index)
     full = (call.builder.batch, *value.shape)
     while constant.ndim > len(full) and constant.shape[0] == 1:
         constant = constant[0]
@@ -125,7 +128,7 @@ def add(call: Call) -> Value:
         total = _joined(call, "add", total, other)
     for index, item in enumerate(call.inputs):
         if isinstance(item, np.ndarray):
-            total = scaled(call, total, 1.0, constant_for(call, index, total))
+            total = scaled(call, total, 1.0, constant_for(call, index, total, masks=True))
     return total
 
 

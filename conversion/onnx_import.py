@@ -16,6 +16,7 @@ from .onnx_file import STANDARD_DOMAINS, OnnxModel, read_model
 from .onnx_head import cut_head
 from .onnx_lifted import lifted
 from .onnx_nodes import HANDLERS, remedy
+from .onnx_patterns import Patterns
 from .onnx_run import OnnxRunner
 from .source import Source
 
@@ -80,7 +81,7 @@ class _Reader:
 
     def read(self, end: str) -> list[Node]:
         """The nodes of the Graph whose output is the tensor ``end``."""
-        nodes = list(self._graph.node)
+        nodes = Patterns(self._graph.node, self._tensors).rewritten(self._graph.node)
         needed = _needed(nodes, end)
         problems = []
         for index, node in enumerate(nodes):

@@ -139,7 +139,10 @@ def _constant(call: Call, index: int, like: Value) -> str:
     """A node that gives a constant to every sample, its axes in the Graph's order of ``like``."""
     array = call.weights(index, "constant")
     if array.ndim != len(like.shape) + 1 or len(array) != call.builder.batch:
-        raise UnsupportedError(f"its input {index} is a constant of {array.shape}; one for each sample was wanted")
+        raise UnsupportedError(
+            f"its input {index} is a constant of {array.shape}; let it follow the number of samples, as with "
+            "token.expand(x.shape[0], -1, -1)"
+        )
     if not (array == array[:1]).all():
         raise UnsupportedError("its constant differs between the samples of a batch; export with a dynamic batch")
     inner = array[0].transpose(np.argsort(like.order))

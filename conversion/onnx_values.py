@@ -7,10 +7,8 @@ import numpy as np
 from .._check import CorruptFileError, UnsupportedError
 from . import onnx_layout as layout
 from .onnx_builder import Value
-from .onnx_call import Call
+from .onnx_call import MASKED, Call
 from .onnx_elementwise import scaled
-
-MASKED = -1e30  # for what attention must not see: a graph holds no infinity
 
 
 def _function(call: Call, name: str, value: Value | None = None) -> Value:

@@ -211,17 +211,17 @@ def global_max_pool(call: Call) -> Value:
 
 
 def reduce_mean(call: Call) -> Value:
-    """Mean over all spatial axes."""
+    """Mean over some axes."""
     return _reduced(call, "mean")
 
 
 def reduce_sum(call: Call) -> Value:
-    """Sum over all spatial axes."""
+    """Sum over some axes."""
     return _reduced(call, "sum")
 
 
 def reduce_max(call: Call) -> Value:
-    """Maximum over all spatial axes."""
+    """Maximum over some axes."""
     return _reduced(call, "max")
 
 
@@ -236,15 +236,20 @@ def _reduced(call: Call, function: str) -> Value:
 
 
 def _globally(call: Call, function: str, axes: "range | list[int]", *, keep: bool) -> Value:
+    """Over all axes but the Graph's first as it is; over others with those that stay joined into the first."""
     value, builder = call.value(), call.builder
     inner = {value.order[axis] for axis in axes}
-    left = [axis for axis, size in enumerate(value.inner) if axis and axis not in inner and size > 1]
-    if not inner or 0 in inner or left:
-        names = sorted(axis + 1 for axis in axes)
-        raise UnsupportedError(
-            f"it reduces the axes {names} of {('batch', *value.shape)}; all spatial axes at once are covered"
-        )
-    pooled = builder.emit(call.name, "global_pool", [value.node], function=function)
+    if not inner:
+        raise UnsupportedError(f"it reduces no axis of {('batch', *value.shape)}; leave it out")
     sizes = [1 if axis in set(axes) else size for axis, size in enumerate(value.shape)]
     shape = tuple(sizes) if keep else tuple(size for axis, size in enumerate(sizes) if axis not in set(axes))
+    if 0 in inner or any(axis and axis not in inner and size > 1 for axis, size in enumerate(value.inner)):
+        stays = [axis for axis in range(len(value.shape)) if axis not in set(axes)]
+        if not shape:
+            raise UnsupportedError("it leaves one number of each sample; keep the axes")
+        turned = value.permuted([*stays, *axes])
+        rows = (prod(sizes), prod(value.shape) // prod(sizes))
+        value = builder.reshaped(turned, rows, f"{call.name}.rows") if rows != turned.shape else turned
+        value = builder.plain(value, call.name)
+    pooled = builder.emit(call.name, "global_pool", [value.node], function=function)
     return builder.reshaped(pooled, shape, f"{call.name}.shape")

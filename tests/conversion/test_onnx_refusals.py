@@ -56,7 +56,7 @@ UNSUPPORTED = {
     "y = Conv(x, x)": "its weight is computed by the network",
     "y = Div(c, x)": "it divides by a value",
     "y = Max(x, x)": "retrain with ReLU",
-    "y = ReduceMean <axes = [3]> (x)": "all spatial axes at once",
+    "y = ReduceMean <axes = [1, 2, 3], keepdims = 0> (x)": "one number of each sample",
     "y = ReduceMean <axes = [0, 2, 3]> (x)": "batch axis",
     "y = ReduceMean(x)": "reduces the batch",
     "y = Flatten <axis = 2> (x)": "mixes samples",
