@@ -63,12 +63,10 @@ def rules() -> Iterator[str]:
             cells = [row["title"], f"{row['n']:,}", str(row["steps"]), *_worth(row["rules"]["confidence"])]
             yield f"| {' | '.join([*cells, *(_rule(row['rules'].get(name)) for name in RULES)])} |"
         saved = [row["rules"]["confidence"]["steps_saved"][0] for row in found.values()]
+        average = 100 * sum(saved) / len(saved)
         yield ""
-        yield (
-            f'"saved": steps of the network\'s own T that dynamic confidence leaves out, {100 * sum(saved) / len(saved):.0f} '
-            f'% on average over these {len(saved)} networks.\n"instead of": the smallest fixed number of steps with the '
-            "accuracy of dynamic confidence, over its mean steps."
-        )
+        yield f'"saved": share of the network\'s own T, {average:.0f} % on average over these {len(saved)} networks;'
+        yield '"instead of": the smallest fixed number of steps with the accuracy of dynamic confidence, over its mean steps.'
 
 
 def _worth(held: dict[str, Any]) -> list[str]:
