@@ -65,8 +65,8 @@ def rules() -> Iterator[str]:
         saved = [row["rules"]["confidence"]["steps_saved"][0] for row in found.values()]
         average = 100 * sum(saved) / len(saved)
         yield ""
-        yield f'"saved": share of the network\'s own T, {average:.0f} % on average over these {len(saved)} networks;'
-        yield '"instead of": the smallest fixed number of steps with the accuracy of dynamic confidence, over its mean steps.'
+        yield f'"saved": share of the network\'s own T, {average:.0f} % on average over {len(saved)} networks;'
+        yield '"instead of": the smallest fixed number of steps with the same accuracy, over the mean steps.'
 
 
 def _worth(held: dict[str, Any]) -> list[str]:
