@@ -6,45 +6,64 @@ from typing import Annotated, Any
 
 import typer
 
-from . import options
+from .._check import RangeError
+from . import analog, options
 from .output import finish, percent, progress_bar, rows, table
 
 __all__ = ["run_backend", "run_tables"]
 
 
+Backend = Annotated[
+    str, typer.Option("--backend", metavar="NAME", help="torch, reference, lava, brian2, or analog (crossbars).")
+]
+Chip = Annotated[
+    str, typer.Option("--chip", metavar="NAME", help="Map to and price on: loihi1, loihi2, speck, truenorth, generic.")
+]
+Compare = Annotated[
+    str | None, typer.Option("--compare", metavar="reference", help="Compare every spike with the reference.")
+]
+Data = Annotated[str, typer.Option("--data", metavar="DATA", help=options.DATA_HELP, show_default=False)]
+FaultSeed = Annotated[int, typer.Option("--fault-seed", min=0, help="Where faults fall follows from it.")]
+FaultsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--faults",
+        metavar="F",
+        help="Hit it with faults: weights:1e-4,dropped_spikes:0.01,layers:conv1+fc1, or a .toml file.",
+    ),
+]
+Folder = Annotated[
+    Path, typer.Argument(metavar="DIR", help="The folder that spikeport convert wrote.", show_default=False)
+]
+MaxLoss = Annotated[
+    float, typer.Option("--max-loss", min=0.0, max=1.0, help="Share of accuracy that early exit may cost.")
+]
+Steps = Annotated[
+    int | None, typer.Option("--steps", min=1, help="Run at most so many steps; those of the conversion if not given.")
+]
+
+
 def run_backend(
-    folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="The folder that spikeport convert wrote.", show_default=False)
-    ],
-    data: Annotated[str, typer.Option("--data", metavar="DATA", help=options.DATA_HELP, show_default=False)],
-    backend: Annotated[
-        str, typer.Option("--backend", metavar="NAME", help="torch, reference, lava or brian2.")
-    ] = "torch",
+    folder: Folder,
+    data: Data,
+    backend: Backend = "torch",
     policy: options.PolicyOption = "confidence",
     min_steps: options.MinSteps = 1,
-    steps: Annotated[
-        int | None,
-        typer.Option("--steps", min=1, help="Run at most so many steps; those of the conversion if not given."),
-    ] = None,
-    max_loss: Annotated[
-        float, typer.Option("--max-loss", min=0.0, max=1.0, help="Share of accuracy that early exit may cost.")
-    ] = 0.001,
-    chip: Annotated[
-        str,
-        typer.Option("--chip", metavar="NAME", help="Map to and price on: loihi1, loihi2, speck, truenorth, generic."),
-    ] = "loihi2",
-    compare: Annotated[
-        str | None, typer.Option("--compare", metavar="reference", help="Compare every spike with the reference.")
-    ] = None,
-    faults: Annotated[
-        str | None,
-        typer.Option(
-            "--faults",
-            metavar="F",
-            help="Hit it with faults: weights:1e-4,dropped_spikes:0.01,layers:conv1+fc1, or a .toml file.",
-        ),
-    ] = None,
-    fault_seed: Annotated[int, typer.Option("--fault-seed", min=0, help="Where faults fall follows from it.")] = 0,
+    steps: Steps = None,
+    max_loss: MaxLoss = 0.001,
+    chip: Chip = "loihi2",
+    compare: Compare = None,
+    device: analog.Device = None,
+    time: analog.Time = None,
+    instances: analog.Instances = None,
+    seed: analog.Seed = None,
+    no_compensation: analog.NoCompensation = False,
+    adc_bits: analog.AdcBits = None,
+    tile: analog.Tile = None,
+    recalibrate: analog.Recalibrate = None,
+    prices: analog.Prices = None,
+    faults: FaultsOption = None,
+    fault_seed: FaultSeed = 0,
     scale: options.Scale = None,
     mean: options.Mean = None,
     std: options.Std = None,
@@ -58,24 +77,40 @@ def run_backend(
     It has eight-bit weights and is the same on every backend, spike for spike (--compare reference shows it). Where DIR
     has none yet, it is made from the statistics of the calibration. The exit rule is calibrated as for evaluate. Shows
     accuracy, steps, operations, energy by cited prices, and the cores that the chip needs; the result also goes into
-    DIR's report.
+    DIR's report. --backend analog simulates chips of memory devices, each of them another, and shows their spread.
 
     Faults: targets with rates from 0 to 1. Bits that flip in weights, biases, thresholds, initial (membranes) and
     bounds (of protection); stuck_at_0 and stuck_at_1 of the bits of weights; dead_neurons; and during the run
     dropped_spikes and bits of the state (torch and reference only).
     """
-    from ..evaluation.faults import parse_faults, runner
     from ..evaluation.folder import read_folder
-    from ..hardware.chips import load_chip
 
     chosen = options.parse_policy(policy, min_steps)
-    run = runner(backend, None if faults is None else parse_faults(faults), seed=fault_seed)
-    load_chip(chip)
+    asked = analog.AnalogOptions(device, time, instances, seed, no_compensation, adc_bits, tile, recalibrate, prices)
+    run = _runner(backend, faults, fault_seed, chip, asked)
     held = read_folder(folder)
     preprocessing = options.changed(held.preprocessing, scale, mean, std, layout)
     samples = options.samples_for(held, data, preprocessing, limit=limit, allow_code=allow_code)
-    result = _run(folder, held, run, samples, chosen, max_loss=max_loss, steps=steps, chip=chip, compare_with=compare)
-    finish(result, run_tables(result), as_json)
+    common: dict[str, Any] = {"max_loss": max_loss, "steps": steps, "compare_with": compare}
+    if run is None:
+        result = analog.run_analog(folder, held, samples, asked, chosen, allow_code=allow_code, **common)
+    else:
+        result = _run(folder, held, run, samples, chosen, chip=chip, **common)
+    finish(result, analog.analog_tables(result) if run is None else run_tables(result), as_json)
+
+
+def _runner(backend: str, faults: str | None, fault_seed: int, chip: str, asked: analog.AnalogOptions) -> Any:
+    """What runs the network on the backend of that name; None for crossbars, which have options of their own."""
+    from ..evaluation.faults import parse_faults, runner
+    from ..hardware.chips import load_chip
+
+    load_chip(chip)
+    if backend == "analog":
+        if faults is not None:
+            raise RangeError("--faults and --backend analog came together; give a device file with stuck cells instead")
+        return None
+    asked.require_none(backend)
+    return runner(backend, None if faults is None else parse_faults(faults), seed=fault_seed)
 
 
 def _run(

@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,21 +13,118 @@ from torch import Tensor
 from .._check import RangeError, SpikeportError
 from ..data import Dataset, refuse_shared
 from ..hardware.analog.chips import Chips
+from ..hardware.analog.crossbar import Crossbar
+from ..hardware.analog.device_file import load_device
 from ..hardware.analog.integer import AnalogSession
 from ..hardware.analog.prices import analog_area, analog_bill
 from ..hardware.backend import Recording, compare, reference_recording
 from ..hardware.program import IntegerProgram
 from ..inference import AnyRule, FixedSteps, decide, exit_curve, mean_interval, percentile_steps
-from .chips import ChipActivity, chip_activity, reads_until
-from .convert import Progress, require_labels
-from .engines import Network, graph_of
+from ..networks.outputs import outputs_of
+from .chips import ChipActivity, chip_activity, network_on_chips, reads_until
+from .convert import ExitData, Progress, require_labels
+from .engines import Network, engine_of, graph_of
 from .evaluate import policy_name
+from .policies import Policy
+from .recalibrate import recalibrate
 from .recordings import framing_of
 
-__all__ = ["analog_result", "compared", "run_on_chips", "spread"]
+__all__ = ["AnalogDesign", "analog_result", "compared", "measure_on_chips", "run_on_chips", "spread"]
 
 _POINTS = 40  # of the curve of accuracy against mean steps
 _COMPARED = 64  # samples a batch of the comparison
+
+
+@dataclass(frozen=True)
+class AnalogDesign:
+    """Arrays, the age of what was written into them, and how many chips are simulated."""
+
+    crossbar: Crossbar
+    time_s: float
+    instances: int = 5
+    seed: int = 0
+
+    @classmethod
+    def of(
+        cls,
+        device: str | Path,
+        *,
+        time_s: float,
+        instances: int = 5,
+        seed: int = 0,
+        compensation: bool = True,
+        adc_bits: int | None = None,
+        tile: tuple[int, int] | None = None,
+    ) -> "AnalogDesign":
+        """A design around a device (see ``load_device``); an ideal one keeps whole weights exactly.
+
+        tile: rows and columns of an array, 256 each by default.
+        Raises RangeError for a time that the device does not know, no instances and a design that makes no sense.
+        """
+        held = load_device(device)
+        held.check_time(time_s)
+        if instances < 1:
+            raise RangeError(f"{instances} instances were asked for; one at least is needed.")
+        rows, columns = tile or (256, 256)
+        scale = "power_of_two" if held.name == "ideal" else "maximum"
+        return cls(
+            Crossbar(
+                held, adc_bits=adc_bits, scale=scale, compensation=compensation, tile_rows=rows, tile_columns=columns
+            ),
+            time_s,
+            instances,
+            seed,
+        )
+
+
+def measure_on_chips(  # noqa: PLR0913 - a network, its exit data, samples, a design, and seven options
+    network: Network,
+    exit_data: ExitData,
+    data: Dataset,
+    design: AnalogDesign,
+    *,
+    policy: FixedSteps | Policy | None = None,
+    max_loss: float = 0.001,
+    steps: int | None = None,
+    calibration: Dataset | None = None,
+    compare_with: str | None = None,
+    prices: str = "isaac",
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Write a network into chips, fit them to ``calibration`` samples where there are some, and run ``data`` on them.
+
+    Without calibration samples the exit rule is that of the digital network.  The result is the JSON of
+    ``spikeport run --backend analog``.
+    Raises RangeError for converters with bits and no samples to fit their ranges on, and for samples that are in both
+    sets; and what ``network_on_chips``, ``recalibrate`` and ``run_on_chips`` raise.
+    """
+    policy = policy or Policy()
+    graph = graph_of(network)
+    most = network.steps if isinstance(network, IntegerProgram) else len(exit_data.outputs)
+    steps = min(most, len(exit_data.outputs)) if steps is None else steps
+    if not 1 <= steps <= most:
+        raise RangeError(f"{steps} steps were asked for; 1 to {most} are possible here")
+    if design.crossbar.adc_bits is not None and calibration is None:
+        raise RangeError("the ranges of the converters need samples to be fitted on; hand over calibration samples.")
+    rule = policy if isinstance(policy, FixedSteps) else policy.rule(exit_data, max_loss=max_loss)
+    shared, report = exit_data.calibration_hashes, None
+    chips = network_on_chips(
+        network, design.crossbar, time_s=design.time_s, instances=design.instances, seed=design.seed
+    )  # fmt: skip
+    if calibration is not None:
+        fitted = recalibrate(
+            network, chips, calibration, steps=steps, policy=policy, max_loss=max_loss, refused=data.hashes,
+            progress=progress,
+        )  # fmt: skip
+        chips, rule, report = fitted.chips, fitted.rule, fitted.report
+        shared = np.union1d(shared, fitted.hashes)
+    result = run_on_chips(
+        network, chips, data, steps=steps, rule=rule, compare_with=compare_with, prices=prices, shared=shared,
+        progress=progress,
+    )  # fmt: skip
+    digital = outputs_of(engine_of(network, max_steps=steps), graph.shapes[graph.output.name], data.x, steps)
+    found = decide(rule, digital).label.numpy()
+    return {**result, "recalibrated": report, "digital_accuracy": float((found == data.y).mean())}
 
 
 def run_on_chips(  # noqa: PLR0913 - a network on chips, data, and six options

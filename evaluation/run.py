@@ -73,7 +73,7 @@ BACKENDS: Mapping[str, Callable[[], Backend]] = {
 def backend_named(name: str) -> Backend:
     """The backend of that name; raises SpikeportError for others."""
     if name not in BACKENDS:
-        raise SpikeportError(f"there is no backend {name!r}; choose one of {', '.join(BACKENDS)}")
+        raise SpikeportError(f"there is no backend {name!r}; choose one of {', '.join(BACKENDS)}, or analog")
     return BACKENDS[name]()
 
 

@@ -1,0 +1,187 @@
+"""The options of ``spikeport run --backend analog``: a device, its age, the chips, and what is fitted to them."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .._check import RangeError
+from . import options
+from .output import percent, progress_bar, rows, table
+
+if TYPE_CHECKING:
+    from ..data import Dataset
+    from ..evaluation.folder import Conversion
+    from ..evaluation.policies import Policy
+    from ..inference import FixedSteps
+
+__all__ = ["AnalogOptions", "analog_tables", "parse_time", "run_analog"]
+
+_UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_WITH = "With --backend analog: "
+
+AdcBits = Annotated[
+    int | None,
+    typer.Option("--adc-bits", min=2, max=16, help=f"{_WITH}bits of the column converters; needs --recalibrate."),
+]
+Device = Annotated[
+    str | None,
+    typer.Option("--device", metavar="NAME", help=f"{_WITH}ideal, pcm (default), reram, or FILE.toml of your own."),
+]
+Instances = Annotated[
+    int | None, typer.Option("--instances", min=1, metavar="N", help=f"{_WITH}simulate so many chips (default 5).")
+]
+NoCompensation = Annotated[
+    bool, typer.Option("--no-compensation", help=f"{_WITH}leave the drift of conductances as it is.")
+]
+Prices = Annotated[str | None, typer.Option("--prices", metavar="NAME", help=f"{_WITH}isaac (default) or hermes.")]
+Recalibrate = Annotated[
+    str | None,
+    typer.Option("--recalibrate", metavar="DATA", help=f"{_WITH}fit neurons and exit rule to the chips on DATA."),
+]
+Seed = Annotated[int | None, typer.Option("--seed", min=0, help=f"{_WITH}every chip and read follows from it.")]
+Tile = Annotated[
+    tuple[int, int] | None, typer.Option("--tile", metavar="R C", help=f"{_WITH}rows and columns of an array.")
+]
+Time = Annotated[
+    str | None, typer.Option("--time", metavar="T", help=f"{_WITH}after writing: 1s, 10min, 1h, 1d (default), 30d.")
+]
+
+
+@dataclass(frozen=True)
+class AnalogOptions:
+    """What was said on the command line; None for what was not."""
+
+    device: str | None = None
+    time: str | None = None
+    instances: int | None = None
+    seed: int | None = None
+    no_compensation: bool = False
+    adc_bits: int | None = None
+    tile: tuple[int, int] | None = None
+    recalibrate: str | None = None
+    prices: str | None = None
+
+    def require_none(self, backend: str) -> None:
+        """Raise RangeError where an option of crossbars was given for another backend."""
+        given = [f"--{f.name.replace('_', '-')}" for f in fields(self) if getattr(self, f.name) not in (None, False)]
+        if given:
+            raise RangeError(
+                f"{', '.join(given)} and --backend {backend} came together; only --backend analog has them."
+            )
+
+
+def parse_time(text: str) -> float:
+    """Seconds of a text such as 1s, 10min, 1.5h, 30d; raises RangeError for anything else.
+
+    >>> parse_time("30d")
+    2592000.0
+    """
+    found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,6})?)(s|min|h|d)", text.strip())
+    if found is None:
+        raise RangeError(f"the time is {text!r}; a number with s, min, h or d was wanted, such as 1s, 1h or 30d.")
+    return float(found[1]) * _UNITS[found[2]]
+
+
+def run_analog(
+    folder: Path,
+    held: "Conversion",
+    samples: "Dataset",
+    asked: AnalogOptions,
+    policy: "FixedSteps | Policy",
+    *,
+    max_loss: float,
+    steps: int | None,
+    compare_with: str | None,
+    allow_code: bool,
+) -> dict[str, Any]:
+    """Run the folder's integer network on chips and keep the result in its report."""
+    from ..evaluation.analog import AnalogDesign, measure_on_chips
+    from ..evaluation.folder import keep_integer, read_folder, require_writable, update_report
+    from ..report import render_report
+
+    design = AnalogDesign.of(
+        asked.device or "pcm",
+        time_s=parse_time(asked.time or "1d"),
+        instances=5 if asked.instances is None else asked.instances,
+        seed=asked.seed or 0,
+        compensation=not asked.no_compensation,
+        adc_bits=asked.adc_bits,
+        tile=asked.tile,
+    )
+    require_writable(folder)
+    calibration = None
+    if asked.recalibrate is not None:
+        calibration = options.load_for(
+            asked.recalibrate, "calibration", held.preprocessing, held.shapes, limit=None, allow_code=allow_code
+        )
+    program = keep_integer(folder, held, render_report)
+    with progress_bar() as progress:
+        result = measure_on_chips(
+            program,
+            held.exit.of_integer,
+            samples,
+            design,
+            policy=policy,
+            max_loss=max_loss,
+            steps=steps,
+            calibration=calibration,
+            compare_with=compare_with,
+            prices=asked.prices or "isaac",
+            progress=progress,
+        )
+    report = read_folder(folder).report
+    update_report(folder, {**report, "run": {**report.get("run", {}), "analog": result}}, render_report)
+    return result
+
+
+def analog_tables(result: Mapping[str, Any]) -> list[Any]:
+    """What a person wants to see of a run on chips."""
+    chips, energy, agreement = result["accuracy_over_chips"], result["energy"], result["agreement"]
+    fitted, converters = result["recalibrated"], result["converters"]
+    summary = rows(
+        f"Run on analog, {result['data']}, {result['n']} samples",
+        [
+            ("device", f"{result['device']['name']}, {result['time_seconds']:g} s after writing"),
+            ("chips", f"{result['instances']}, seed {result['seed']}"),
+            ("accuracy, mean over chips", percent(chips["mean"], chips["ci95"], result["n"])),
+            ("worst and best chip", f"{100 * chips['lowest']:.2f} % and {100 * chips['highest']:.2f} %"),
+            ("after all steps", f"{100 * result['all_steps']['mean']:.2f} %"),
+            ("without crossbars", percent(result["digital_accuracy"], None, result["n"])),
+            ("mean steps to a decision", f"{result['mean_steps']:.2f} of {result['timesteps']}, {result['policy']}"),
+            ("fitted to the chips", None if fitted is None else f"{fitted['n_neurons']} samples of {fitted['data']}"),
+            ("agreement with the reference", None if agreement is None else _agreement(agreement)),
+            ("conversions beyond range", f"{100 * converters['saturated']:.3g} %" if converters["bits"] else None),
+            ("energy a decision", _total(energy["early_exit"], 1e6, "µJ")),
+            ("saved by early exit", None if energy["saving"] is None else f"{100 * energy['saving']:.1f} %"),
+            ("area of the arrays", _total(energy["area"], 1e6, "mm²")),
+            ("seconds", f"{result['seconds']:.2f}"),
+        ],
+    )
+    terms = table(
+        f"Energy a decision, by cited prices ({energy['early_exit']['scheme']})",
+        ("term", "number", "pJ", "evidence"),
+        [
+            (
+                term["term"].replace("_", " "),
+                f"{term['count']:,.0f}",
+                None if term["cost"] is None else f"{term['cost']:,.0f}",
+                term["evidence"],
+            )
+            for term in energy["early_exit"]["terms"]
+        ],
+    )
+    return [terms, summary]
+
+
+def _total(bill: Mapping[str, Any], share: float, unit: str) -> str:
+    if bill["total"] is None:
+        return f"no total: no price for {', '.join(bill['unpriced']).replace('_', ' ')}"
+    return f"{bill['total'] / share:.4g} {unit}"
+
+
+def _agreement(agreement: Mapping[str, Any]) -> str:
+    return f"{agreement['mismatches']:,} of {agreement['spikes_compared']:,} values differ"
