@@ -42,7 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="the .npz with pcm, offsets, y, speaker and index")
     parser.add_argument("--limit", type=int, help="take the first so many recordings of each part")
-    for option, default in (("epochs", 20), ("speakers", 0), ("seed", 0), ("beta", 0.1)):
+    for option, default in (("epochs", 30), ("speakers", 0), ("seed", 0), ("beta", 0.1)):
         parser.add_argument(f"--{option}", type=type(default), default=default, help="default: %(default)s")
     given = parser.parse_args()
     sounds = load_recordings(given.data)
