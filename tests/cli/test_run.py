@@ -46,6 +46,31 @@ def test_results_of_several_backends_stay_side_by_side(command, folder: Path) ->
     assert set(json.loads((folder / "report.json").read_text())["run"]) == {"torch", "reference"}
 
 
+def test_a_run_with_faults_stands_beside_the_one_without(command, folder: Path) -> None:
+    options = ("--data", "digits", "--limit", "30", "--policy", "fixed:4")
+    plain = command("run", folder, *options, "--json").json
+    faults = ("--faults", "weights:0.02,dropped_spikes:0.1", "--fault-seed", "7")
+    done = command("run", folder, *options, *faults, "--compare", "reference", "--json")
+    assert done.code == 0, done.err
+    assert done.json["agreement"]["mismatches"] == 0
+    assert done.json["faults"]["seed"] == 7
+    assert done.json["faults"]["rates"] == {"weights": 0.02, "dropped_spikes": 0.1}
+    kept = json.loads((folder / "report.json").read_text())["run"]
+    assert kept["torch"]["spikes_per_layer"] == plain["spikes_per_layer"]
+    assert kept["torch with faults"]["faults"] == done.json["faults"]
+    page = (folder / "report.html").read_text()
+    assert "Faults on" in page
+    assert "torch with faults" in page
+    assert "bits of weights" in command("run", folder, *options, *faults).out
+
+
+def test_faults_that_a_backend_cannot_do_end_with_4(command, folder: Path) -> None:
+    asked = ("--backend", "brian2", "--faults", "dropped_spikes:0.1")
+    done = command("run", folder, "--data", "digits", "--limit", "5", *asked)
+    assert done.code == 4
+    assert "dropped_spikes (choose torch or reference" in done.error
+
+
 @pytest.mark.parametrize(
     ("extra", "said"),
     [
@@ -55,6 +80,10 @@ def test_results_of_several_backends_stay_side_by_side(command, folder: Path) ->
         (("--steps", "5000"), "possible here"),
         (("--policy", "fixed:5000"), "possible here"),
         (("--policy", "sometimes"), "gate or fixed:T"),
+        (("--faults", "weights:2"), "between 0 and 1"),
+        (("--faults", "wieghts:0.1"), "wieghts can have no faults"),
+        (("--faults", "weights:0.1,layers:nowhere"), "no layers nowhere"),
+        (("--faults", "gone.toml"), "cannot read gone.toml"),
     ],
 )
 def test_bad_options_end_with_2(command, folder: Path, extra: tuple[str, ...], said: str) -> None:
