@@ -29,6 +29,11 @@ Spikes = Annotated[
     ),
 ]
 
+WeightNoise = Annotated[
+    float,
+    typer.Option("--weight-noise", min=0.0, max=1.0, help="Noise on weights in training, for analog hardware: 0.05."),
+]
+
 
 def finetune(
     model: Model,
@@ -43,6 +48,7 @@ def finetune(
     augment: Annotated[
         str, typer.Option("--augment", metavar="A[,A...]", help='Random changes of images: "flip", "shift 2", ...')
     ] = "",
+    weight_noise: WeightNoise = 0.0,
     accelerator: Annotated[str, typer.Option("--accelerator", metavar="auto|cpu|cuda|mps")] = "auto",
     spikes: Spikes = "binary",
     timesteps: Annotated[
@@ -76,7 +82,9 @@ def finetune(
     words = tuple(word.strip() for word in augment.split(",") if word.strip())
     how = Finetuning(
         levels,
-        TrainingSettings(epochs=epochs, batch_size=batch_size, accelerator=accelerator, seed=seed),
+        TrainingSettings(
+            epochs=epochs, batch_size=batch_size, accelerator=accelerator, seed=seed, weight_noise=weight_noise
+        ),
         OptimizerSettings(learning_rate=learning_rate),
         augment=parse_augmentation(words),
     )

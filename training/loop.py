@@ -20,6 +20,7 @@ from .settings import OptimizerSettings, TrainingSettings
 from .state import Best, Position, fingerprint, order_of, require_same, restore_state, state_of
 from .step import Samples, Task, add_gradients, forward, share_of
 from .watch import Activity, find_not_finite
+from .weight_noise import noisy_weights
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -141,7 +142,9 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = 0.0 if group.get("delays") and self._settled else rate * group["factor"]
         share = self.task.train.take(share_of(self.fabric, index))
-        batch = add_gradients(self.fabric, self.network, self.task, share, index, self.settings.accumulate)
+        noise, seed = self.settings.weight_noise, (self.settings.seed << 32) + self.position.step
+        with noisy_weights(self.network, noise, seed=seed):
+            batch = add_gradients(self.fabric, self.network, self.task, share, index, self.settings.accumulate)
         self._clip(batch.loss, share)
         self.optimizer.step()
         self.optimizer.zero_grad()

@@ -153,5 +153,8 @@ class TrainingSettings(_Section):
     )
     deterministic: bool = setting(True, "only algorithms that give the same result each time")
     channels_last: bool = setting(True, "keep images in the order that convolutions like best")
+    weight_noise: float = setting(
+        0.0, "noise on weights while gradients are taken, for analog hardware", "largest weight", low=0.0, high=1.0
+    )
     checkpoint_steps: int = setting(0, "save so often within an epoch; 0: at its end only", "steps", low=0)
     tensorboard: bool = setting(True, "write curves for TensorBoard into the folder")
