@@ -168,7 +168,7 @@ def fit_rate(
         raise RangeError("the reservoir is silent: the samples hold no event at all; look at what was read.")
     below, above = -20.0, 20.0
     tried = [(reservoir, Activity(0.0, 1.0, 0.0))]
-    for _ in range(24):
+    for _ in range(16):
         middle = (below + above) / 2
         candidate = _with_gain(reservoir, middle)
         tried.append((candidate, activity(candidate, x)))

@@ -58,12 +58,16 @@ class Physical:
 
 
 class ForwardForwardSettings(NamedTuple):
-    """epochs: passes over the samples; contrast: θ of the loss; learning_rate: Adam's; seed: of all that is drawn."""
+    """epochs: passes over the samples; contrast: θ of the loss; learning_rate: Adam's; seed: of all that is drawn.
+
+    label_strength: the length of the class beside a sample of length 1, in the input of the first layer.
+    """
 
     epochs: int = 30
     batch_size: int = 64
     learning_rate: float = 1e-3
     contrast: float = 4.0
+    label_strength: float = 1.0
     seed: int = 0
 
 
@@ -162,7 +166,8 @@ def fit_forward_forward(
     require_in_range("batch_size", settings.batch_size, 1, 10**9)
     require_in_range("contrast", settings.contrast, 1e-6, 1e6)
     generator = torch.Generator().manual_seed(settings.seed)
-    made = ForwardForward(maps, x.shape[-1], classes, width, generator=generator)
+    strength = settings.label_strength
+    made = ForwardForward(maps, x.shape[-1], classes, width, label_strength=strength, generator=generator)
     made.labelled(x, labels)  # refuses what does not fit before anything is read
     optimizers = [torch.optim.Adam(each.parameters(), lr=settings.learning_rate) for each in made.digital]
     for _ in range(settings.epochs):
