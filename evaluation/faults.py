@@ -7,6 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from .._check import CorruptFileError, RangeError, SpikeportError, UnsupportedError
 from ..data import Dataset
 from ..hardware.backend import Backend
@@ -15,10 +18,12 @@ from ..hardware.program import IntegerProgram
 from ..hardware.reference_backend import ReferenceBackend
 from ..hardware.torch_backend import TorchBackend
 from ..networks.faults import Faults
+from ..networks.stored_faults import Injected, faulty_graph
 from ..networks.transient import transient_of
+from .engines import Network
 from .run import backend_named, run_on
 
-__all__ = ["faulty_backend", "parse_faults", "run_with_faults", "runner"]
+__all__ = ["decided_labels", "faulty_backend", "parse_faults", "run_with_faults", "runner", "with_stored_faults"]
 
 _TARGETS = tuple(field.name for field in fields(Faults) if field.name != "layers")
 _DURING: Mapping[str, Callable[..., Backend]] = {"torch": TorchBackend, "reference": ReferenceBackend}
@@ -75,6 +80,24 @@ def run_with_faults(
     transient = transient_of(hurt.graph, faults, seed)
     result = run_on(place, hurt, data, transient=transient, **asked)
     return {**result, "faults": {"rates": faults.to_json(), "seed": seed, **injected.to_json()}}
+
+
+def with_stored_faults(network: Network, faults: Faults, *, seed: int) -> tuple[Network, Injected]:
+    """``faulty_program`` of an integer network, or ``faulty_graph`` of a float one."""
+    if isinstance(network, IntegerProgram):
+        return faulty_program(network, faults, seed=seed)
+    return faulty_graph(network, faults, seed=seed)
+
+
+def decided_labels(output: Tensor) -> Tensor:
+    """The class of each sample, (n,), from an output (n, classes) in which faults may have left no numbers.
+
+    NaN counts as 0, and infinity as the largest number of its sign; of equal ones the first class wins.
+
+    >>> decided_labels(torch.tensor([[float("nan"), -1.0], [0.5, float("inf")]])).tolist()
+    [0, 1]
+    """
+    return torch.nan_to_num(output, nan=0.0).argmax(-1)
 
 
 def runner(backend: str, faults: Faults | None, *, seed: int) -> Callable[..., dict[str, Any]]:
