@@ -30,7 +30,8 @@ from spikeport.hardware.analog.aihwkit_tiles import AihwkitEngine
 from spikeport.hardware.analog.chips import Chips, program_network
 from spikeport.hardware.analog.crossbar import Crossbar
 from spikeport.hardware.analog.device_file import load_device
-from spikeport.hardware.analog.engine import AnalogEngine, on_all, with_ranges
+from spikeport.hardware.analog.engine import AnalogEngine, on_all
+from spikeport.hardware.analog.ranges import fit_converters
 from spikeport.inference import interleaved_medians
 from spikeport.networks.engine import Engine
 from spikeport.networks.graph import Graph
@@ -49,12 +50,7 @@ def design(work: str) -> Crossbar:
 def ours(graph: Graph, x: Tensor, work: str, steps: int, chips: int = 1) -> AnalogEngine:
     """Chips written, drifted, their converters fitted to x."""
     found = program_network(graph, design(work), instances=chips, seed=0).at(DAY)
-    if work == "weights":
-        found = quiet(found)
-    else:
-        watching = AnalogEngine(found, max_steps=steps, chunk=CHUNK, watch=True)
-        run(watching, on_all(x[:8], chips), steps)
-        found = with_ranges(found, watching.reader.synapses)
+    found = quiet(found) if work == "weights" else fit_converters(found, x[:8], steps=steps)
     return AnalogEngine(found, max_steps=steps, chunk=CHUNK)
 
 
