@@ -1,4 +1,4 @@
-"""Laws: a value operator read from ONNX computes what onnx's reference computes; other spike codes refuse it by name."""
+"""Laws: value operators read from ONNX compute what onnx's reference does; other spike codes refuse them by name."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -57,12 +57,19 @@ def difference(path: Path, samples: int = 4) -> tuple[float, Graph]:
     return float(np.abs(found.reshape(wanted.shape) - wanted).max() / max(1.0, np.abs(wanted).max())), graph
 
 
-I, F = np.int64, np.float32
+INT, FLOAT = np.int64, np.float32
 NORM = {"w": (6,), "b": (6,)}
 MEAN = "ReduceMean <axes = [-1]>"
 WRITTEN_OUT = f"m = {MEAN} (x)\nc = Sub(x, m)\np = Pow(c, two)\nv = {MEAN} (p)\ne = Add(v, eps)\ns = Sqrt(e)\n"
-CONSTANTS = {"two": F(2), "eps": F(1e-5), "one": F(1), "half": F(0.5), "root": F(2**0.5), "three": F(3)}
-CUBE = {**CONSTANTS, "k": F(0.044715), "r": F((2 / np.pi) ** 0.5)}
+CONSTANTS = {
+    "two": FLOAT(2),
+    "eps": FLOAT(1e-5),
+    "one": FLOAT(1),
+    "half": FLOAT(0.5),
+    "root": FLOAT(2**0.5),
+    "three": FLOAT(3),
+}
+CUBE = {**CONSTANTS, "k": FLOAT(0.044715), "r": FLOAT((2 / np.pi) ** 0.5)}
 ERF = "d = Div(x, root)\ne = Erf(d)\na = Add(e, one)\n"
 TANH = "c = Pow(x, three)\nm = Mul(k, c)\ni = Add(x, m)\nj = Mul(r, i)\nt = Tanh(j)\na = Add(one, t)\n"
 
@@ -82,15 +89,15 @@ CASES: dict[str, tuple[str, tuple[int, ...], tuple[int, ...], dict[str, object],
     "gelu of keras": (f"{ERF}m = Mul(half, x)\ny = Mul(m, a)", IMAGE, (13,), CONSTANTS, ("gelu",)),
     "no gelu": (f"{ERF}m = Mul(half, a)\ny = Mul(m, e)", IMAGE, (13,), CONSTANTS, ("erf", "multiply")),
     "gelu of another number": (
-        f"{ERF}m = Mul(x, a)\ny = Mul(m, half)", IMAGE, (13,), {**CONSTANTS, "root": F(1.5)}, ("erf", "multiply"),
+        f"{ERF}m = Mul(x, a)\ny = Mul(m, half)", IMAGE, (13,), {**CONSTANTS, "root": FLOAT(1.5)}, ("erf", "multiply"),
     ),
     "gelu with tanh in parts": (f"{TANH}h = Mul(half, a)\ny = Mul(x, h)", IMAGE, (9, 13), CUBE, ("gelu_tanh",)),
     "silu": ("s = Sigmoid(x)\ny = Mul(x, s)", IMAGE, (7, 13), {}, ("silu",)),
     "silu, the other way": ("s = Sigmoid(x)\ny = Mul(s, x)", IMAGE, (7,), {}, ("silu",)),
-    "quick gelu": ("m = Mul(x, c)\ns = Sigmoid(m)\ny = Mul(x, s)", IMAGE, (13,), {"c": F(1.702)}, ("sigmoid",)),
+    "quick gelu": ("m = Mul(x, c)\ns = Sigmoid(m)\ny = Mul(x, s)", IMAGE, (13,), {"c": FLOAT(1.702)}, ("sigmoid",)),
     "old hard swish": (
         "a = Add(x, c)\nb = Clip(a, z, d)\nm = Mul(x, b)\ny = Div(m, d)", IMAGE, (11,),
-        {"c": F(3), "z": F(0), "d": F(6)}, ("activation", "multiply"),
+        {"c": FLOAT(3), "z": FLOAT(0), "d": FLOAT(6)}, ("activation", "multiply"),
     ),
     "softmax inside": ("s = Softmax(x)\ny = Neg(s)", TOKENS, (13, 18), {}, ("softmax",)),
     "softmax of another axis": ("s = Softmax <axis = 1> (x)\ny = Neg(s)", IMAGE, (13,), {}, ("softmax",)),
@@ -118,8 +125,8 @@ CASES: dict[str, tuple[str, tuple[int, ...], tuple[int, ...], dict[str, object],
         ("layer_norm", "scale", "add"),
     ),
     "rms norm in parts": (
-        f"p = Pow(x, two)\nv = {MEAN} (p)\ne = Add(v, eps)\ns = Sqrt(e)\nr = Reciprocal(s)\nm = Mul(x, r)\n"
-        "y = Mul(m, w)", TOKENS, (13,), {**CONSTANTS, **NORM}, ("rms_norm",),
+        (f"p = Pow(x, two)\nv = {MEAN} (p)\ne = Add(v, eps)\ns = Sqrt(e)\nr = Reciprocal(s)\nm = Mul(x, r)\n"
+        "y = Mul(m, w)"), TOKENS, (13,), {**CONSTANTS, **NORM}, ("rms_norm",),
     ),
     "product of two values": (
         "t = Transpose <perm = [0, 2, 1]> (x)\nm = MatMul(x, t)\ny = MatMul(m, x)", TOKENS, (9, 13), {}, ("matmul",),
@@ -127,14 +134,14 @@ CASES: dict[str, tuple[str, tuple[int, ...], tuple[int, ...], dict[str, object],
     "product by heads": (
         "t = Transpose <perm = [0, 1, 3, 2]> (x)\ny = MatMul(x, t)", HEADS, (13,), {}, ("matmul",),
     ),
-    "one token": ("g = Gather <axis = 1> (x, i)\ny = Tanh(g)", TOKENS, (13,), {"i": I(0)}, ("slice",)),
-    "the last token": ("g = Gather <axis = 1> (x, i)\ny = Tanh(g)", TOKENS, (13,), {"i": I(-1)}, ("slice",)),
-    "one channel": ("g = Gather <axis = 2> (x, i)\ny = Tanh(g)", HEADS, (13,), {"i": I(3)}, ("slice",)),
-    "some tokens": ("g = Gather <axis = 1> (x, i)\ny = Tanh(g)", TOKENS, (13,), {"i": I([0, 2, 4])}, ("slice",)),
-    "one token of a rate-coded network": ("y = Gather <axis = 1> (x, i)", TOKENS, (13,), {"i": I(1)}, ("conv1d",)),
+    "one token": ("g = Gather <axis = 1> (x, i)\ny = Tanh(g)", TOKENS, (13,), {"i": INT(0)}, ("slice",)),
+    "the last token": ("g = Gather <axis = 1> (x, i)\ny = Tanh(g)", TOKENS, (13,), {"i": INT(-1)}, ("slice",)),
+    "one channel": ("g = Gather <axis = 2> (x, i)\ny = Tanh(g)", HEADS, (13,), {"i": INT(3)}, ("slice",)),
+    "some tokens": ("g = Gather <axis = 1> (x, i)\ny = Tanh(g)", TOKENS, (13,), {"i": INT([0, 2, 4])}, ("slice",)),
+    "one token of a rate-coded network": ("y = Gather <axis = 1> (x, i)", TOKENS, (13,), {"i": INT(1)}, ("conv1d",)),
     "slices of four axes": (
         "r = Reshape(x, s)\np = Slice(r, a, e, c)\ny = Tanh(p)", (4, 12), (13,),
-        {"s": I([0, 2, 2, 3, 4]), "a": I([1, 0]), "e": I([2, 3]), "c": I([2, 4])}, ("slice",),
+        {"s": INT([0, 2, 2, 3, 4]), "a": INT([1, 0]), "e": INT([2, 3]), "c": INT([2, 4])}, ("slice",),
     ),
     "squeeze-excite": (
         "g = GlobalAveragePool(x)\nc = Conv(g, v)\nr = Relu(c)\nd = Conv(r, w)\nh = HardSigmoid(d)\ny = Mul(x, h)",
@@ -151,31 +158,31 @@ CASES: dict[str, tuple[str, tuple[int, ...], tuple[int, ...], dict[str, object],
     ),
     "hidden scores": (
         "a = Add(x, m)\ns = Softmax <axis = -1> (a)\ny = Neg(s)", TOKENS, (13,),
-        {"m": np.where(np.tri(5, 6) > 0, F(0), F(-np.inf))}, ("softmax",),
+        {"m": np.where(np.tri(5, 6) > 0, FLOAT(0), FLOAT(-np.inf))}, ("softmax",),
     ),
     "a softmax of what may be hidden": (
-        "s = Softmax <axis = -1> (x)\nn = IsNaN(s)\nw = Where(n, z, s)\ny = Neg(w)", TOKENS, (13,), {"z": F(0)},
+        "s = Softmax <axis = -1> (x)\nn = IsNaN(s)\nw = Where(n, z, s)\ny = Neg(w)", TOKENS, (13,), {"z": FLOAT(0)},
         ("softmax",),
     ),
     "tokens first": (
-        "t = Transpose <perm = [1, 0, 2]> (x)\nm = MatMul(t, w)\na = Add(m, b)\nr = Relu(a)\n"
-        "y = Transpose <perm = [1, 0, 2]> (r)", TOKENS, (13,), {"w": (6, 4), "b": (4,)}, ("linear",),
+        ("t = Transpose <perm = [1, 0, 2]> (x)\nm = MatMul(t, w)\na = Add(m, b)\nr = Relu(a)\n"
+        "y = Transpose <perm = [1, 0, 2]> (r)"), TOKENS, (13,), {"w": (6, 4), "b": (4,)}, ("linear",),
     ),
     "heads folded into the batch": (
-        "p = Reshape(x, s)\nt = Transpose <perm = [0, 2, 1, 3]> (p)\nf = Reshape(t, u)\n"
+        ("p = Reshape(x, s)\nt = Transpose <perm = [0, 2, 1, 3]> (p)\nf = Reshape(t, u)\n"
         "k = Transpose <perm = [0, 2, 1]> (f)\nm = MatMul(f, k)\na = Softmax <axis = 2> (m)\no = MatMul(a, f)\n"
-        "q = Reshape(o, v)\ny = Transpose <perm = [0, 2, 1, 3]> (q)", TOKENS, (13,),
-        {"s": I([0, 5, 2, 3]), "u": I([-1, 5, 3]), "v": I([-1, 2, 5, 3])}, ("matmul", "softmax"),
+        "q = Reshape(o, v)\ny = Transpose <perm = [0, 2, 1, 3]> (q)"), TOKENS, (13,),
+        {"s": INT([0, 5, 2, 3]), "u": INT([-1, 5, 3]), "v": INT([-1, 2, 5, 3])}, ("matmul", "softmax"),
     ),
     "everything in rows": (
         "r = Reshape(x, s)\ng = Gemm(r, w, b)\nh = Gelu(g)\ny = Reshape(h, u)", TOKENS, (20,),
-        {"s": I([-1, 6]), "u": I([-1, 5, 4]), "w": (6, 4), "b": (4,)}, ("linear", "gelu"),
+        {"s": INT([-1, 6]), "u": INT([-1, 5, 4]), "w": (6, 4), "b": (4,)}, ("linear", "gelu"),
     ),
     "parts in front": (
-        "p = Reshape(x, s)\nt = Transpose <perm = [2, 0, 1, 3]> (p)\ng = Gather <axis = 0> (t, i)\n"
+        ("p = Reshape(x, s)\nt = Transpose <perm = [2, 0, 1, 3]> (p)\ng = Gather <axis = 0> (t, i)\n"
         "a, b = Split <axis = 0> (t)\nc = Squeeze(b, z)\nd = Slice(t, o, e, z)\nf = Squeeze(d, z)\n"
-        "h = Mul(g, c)\ny = Sub(h, f)", TOKENS, (13,),
-        {"s": I([0, 5, 2, 3]), "i": I(0), "z": I([0]), "o": I([1]), "e": I([2])}, ("multiply",),
+        "h = Mul(g, c)\ny = Sub(h, f)"), TOKENS, (13,),
+        {"s": INT([0, 5, 2, 3]), "i": INT(0), "z": INT([0]), "o": INT([1]), "e": INT([2])}, ("multiply",),
     ),
 }  # fmt: skip
 
@@ -202,7 +209,7 @@ def test_a_constant_token_is_the_same_for_every_sample(write: Model) -> None:
         "s = Shape <start = 0, end = 1> (x)\nl = Concat <axis = 0> (s, r)\nt = Expand(c, l)\n"
         "j = Concat <axis = 1> (t, x)\ny = Gelu(j)"
     )
-    error, graph = difference(write(lines, TOKENS, 20, {"r": I([1, 6]), "c": (1, 1, 6)}))
+    error, graph = difference(write(lines, TOKENS, 20, {"r": INT([1, 6]), "c": (1, 1, 6)}))
     assert error < TOLERANCE
     assert graph.shapes["output"] == (6, 6)
     assert len(graph.of_operator("constant")) == 1
@@ -249,8 +256,9 @@ REFUSED = {
 @pytest.mark.parametrize("lines", REFUSED)
 def test_what_mixes_samples_or_has_no_form_is_refused(lines: str, write: Model) -> None:
     arrays = {
-        "w": (6,), "v": (2, 2), "i": I(0), "k": I([0, 1, 3]), "l": I([0, 1, 2]), "t": (7, 1, 6), "s": I([-1, 6]), "u": I([-1, 5, 6]),
-        "n": F(1e-5), "p": I([0, 5, 2, 3]), "q": I([0, 1, 3, 10]),
+        "w": (6,), "v": (2, 2), "i": INT(0), "k": INT([0, 1, 3]), "l": INT([0, 1, 2]), "t": (7, 1, 6),
+        "s": INT([-1, 6]), "u": INT([-1, 5, 6]),
+        "n": FLOAT(1e-5), "p": INT([0, 5, 2, 3]), "q": INT([0, 1, 3, 10]),
     }  # fmt: skip
     opset = 11 if "opset 13" in REFUSED[lines] else 23 if "Attention" in lines else 17
     with pytest.raises(UnsupportedError) as caught:
