@@ -71,6 +71,7 @@ def train_both(name: str, data: Dataset, options: argparse.Namespace) -> tuple[S
     levels, second = train_analog(with_quantised_activations(relu, ceilings, options.levels), fit, validation, again)
     about = {
         "n_train": len(rows),
+        "n_validation": len(validation.x),
         "epochs": [options.epochs, options.finetune_epochs],
         "validation_accuracy": [first["best"]["accuracy"], second["best"]["accuracy"]],
         "cpu_seconds": round(time.process_time() - begin, 1),
@@ -101,7 +102,8 @@ def measure(levels: Source, calibration: Dataset, test: Dataset, code: str, keep
         found["early_exit"] = {k: v for k, v in got["early_exit"].items() if isinstance(v, int | float | str | list)}
         found["quantised_accuracy"] = got["ann_accuracy"]
         if keep is not None:
-            write_folder(keep / f"{levels.name}_{code.replace(':', '')}_{timesteps}", made, render_report)
+            place = keep / f"{levels.name}_{code.replace(':', '')}_{timesteps}"
+            write_folder(place, made, render_report, overwrite=True)
     return found
 
 
@@ -155,7 +157,7 @@ def main() -> None:
         for code in options.codes:
             result["rows"].append(measure(levels, calibration, test, code, options.keep))
             print(line(name, result, result["rows"][-1]), flush=True)
-        (RESULTS / f"qcfs-{name}.json").write_text(json.dumps(result, indent=1) + "\n")
+            (RESULTS / f"qcfs-{name}.json").write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":
