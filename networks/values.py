@@ -4,7 +4,7 @@ Between neurons that decode their spikes (the differential code) they are comput
 operations that stay analog.  Shapes without batch; functions map (batch, *features) tensors.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ Attributes = Mapping[str, Any]
 Arrays = Mapping[str, np.ndarray]
 Tensors = Mapping[str, Tensor]
 
-FUNCTIONS = {
+FUNCTIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "erf": torch.erf,
     "gelu": functional.gelu,
     "gelu_tanh": lambda x: functional.gelu(x, approximate="tanh"),
@@ -38,8 +38,7 @@ FUNCTIONS = {
 
 def function(attributes: Attributes, tensors: Tensors, inputs: Sequence[Tensor]) -> Tensor:
     """An elementwise function by its name, as PyTorch computes it."""
-    result: Tensor = FUNCTIONS[attributes["function"]](inputs[0])
-    return result
+    return FUNCTIONS[attributes["function"]](inputs[0])
 
 
 def softmax(attributes: Attributes, tensors: Tensors, inputs: Sequence[Tensor]) -> Tensor:
