@@ -1,13 +1,13 @@
 """Which exit rule is worth what: every rule on the same cached outputs, calibrated on held-out ones.
 
 python benchmarks/conversion_table.py --data DATA --keep DIR
-python benchmarks/exit_rules.py --data DATA --keep DIR [--rows NAME ...] [--limit N] [--steps T] [--max-loss 0.002]
+python benchmarks/exit_rules.py --data DATA --keep DIR [--rows NAME ...] [--limit N] [--steps T] [--max-loss SHARE]
 
 For each network that conversion_table.py kept: outputs of the test samples are computed once; each rule is calibrated
-on the exit split of the conversion with the same allowed loss, and decides on them.  A row has the accuracy, its paired
-difference to the full run, mean steps, the speed-up against the smallest fixed T of equal accuracy and the share of
-steps saved against the network's own T, with 95 % intervals (bootstrap over samples).  "fixed" is the smallest T that
-loses at most the same on the exit split.  Kept in benchmarks/results/exit_rules.json.
+on the exit split of the conversion with the same allowed loss (that of conversion_table.py's row, unless given), and
+decides on them.  A row has the accuracy, its paired difference to the full run, mean steps, the speed-up against the
+smallest fixed T of equal accuracy and the share of steps saved against the network's own T, with 95 % intervals
+(bootstrap over samples).  "fixed" is the smallest T that loses at most the same on the exit split.  Kept in benchmarks/results/exit_rules.json.
 """
 
 import argparse
@@ -119,14 +119,15 @@ def main() -> None:
     parser.add_argument("--rows", nargs="*", choices=list(ROWS), default=list(ROWS))
     parser.add_argument("--limit", type=int)
     parser.add_argument("--steps", type=int)
-    parser.add_argument("--max-loss", type=float, default=0.002)
+    parser.add_argument("--max-loss", type=float)
     options = parser.parse_args()
     for name in options.rows:
         if (options.keep / name).is_dir():
             held = read_folder(options.keep / name)
             test = samples(ROWS[name], "data", options.data, held, options.limit)
             title = f"{ROWS[name].title}, {ROWS[name].spikes}"
-            keep(name, compared(title, held, test, max_loss=options.max_loss, steps=options.steps))
+            allowed = ROWS[name].max_loss if options.max_loss is None else options.max_loss
+            keep(name, compared(title, held, test, max_loss=allowed, steps=options.steps))
 
 
 if __name__ == "__main__":
