@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import cycle
 from typing import Literal
 
 from matplotlib.axes import Axes
@@ -20,6 +21,8 @@ __all__ = [
     "over_steps",
     "raster",
     "rate_agreement",
+    "searched",
+    "trained",
     "wilson",
 ]
 
@@ -189,6 +192,49 @@ def dead_and_saturated(dead: Sequence[float], saturated: Sequence[float]) -> Pai
         ax.set_ylim(0, max(1.3 * highest, 0.05))  # room for the legend
         _layers(ax, len(dead))
         ax.legend(loc="upper right", ncols=2, columnspacing=1.0, handlelength=1.2)
+
+    return paint
+
+
+def trained(epochs: Sequence[float], training: Sequence[float], held: Sequence[float], best: float | None) -> Paint:
+    """Accuracy after every epoch, on the samples that train and on those that choose the epoch."""
+
+    def paint(figure: Figure) -> None:
+        ax = axes(figure, "epoch", "accuracy")
+        marks = "o" if len(epochs) <= 40 else ""
+        for values, color, label in ((training, ANN, "training"), (held, FIXED, "validation")):
+            if values:
+                ax.plot(epochs, values, color=color, marker=marks, markersize=4, label=label)
+        if best is not None:
+            ax.axvline(best, color=EXIT, linewidth=1.5, linestyle=(0, (4, 3)), label="chosen")
+        _percent(ax)
+        ax.set_xlim(min(epochs) - 0.4, max(epochs) + 0.4)
+        ax.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
+        _legend(ax, "lower right")
+
+    return paint
+
+
+def searched(
+    fronts: Sequence[tuple[str, Sequence[Point]]], ann: float | None, wanted: float | None, chosen: Point | None
+) -> Paint:
+    """Accuracy against operations of the ways that no other beats, by spike code; the analog network and the target."""
+
+    def paint(figure: Figure) -> None:
+        ax = axes(figure, "operations per sample", "accuracy")
+        for (code, points), color, mark in zip(fronts, cycle((FIXED, EXIT, ORACLE, BAD)), cycle("os^v"), strict=False):
+            ax.plot(*zip(*points, strict=True), mark, color=color, markersize=6, linestyle="none", label=code)
+        if chosen is not None:
+            ax.plot(*chosen, "o", color=INK, fillstyle="none", markersize=13, linestyle="none", label="chosen")
+        for height, style, label in ((ann, (0, (4, 3)), "ANN"), (wanted, (0, (1, 2)), "target")):
+            if height is not None:
+                ax.axhline(height, color=ANN, linewidth=1.6, linestyle=style, label=label)
+        _percent(ax)
+        if min(cost for _, points in fronts for cost, _ in points) > 0:
+            ax.set_xscale("log")
+        ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+        ax.minorticks_off()
+        _legend(ax, "lower right")
 
     return paint
 

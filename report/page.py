@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from html import escape
 from importlib.resources import files
 
+from .choices import finetuning, search
 from .hardware import hardware
 from .headlines import cards, lead
 from .markup import name
@@ -55,6 +56,7 @@ def _sections(root: Part) -> str:
     time = time_pictures(convert, evaluate) + ([] if evaluate else [_invitation()])
     cost, exit_rule = cost_pictures(evaluate), oracle(evaluate)
     on_chip, under_attack = hardware(convert, root["run"]), robustness(evaluate["robustness"])
+    trained, looked = finetuning(convert), search(convert)
     return "\n".join(
         (
             _section("Accuracy over time", _grid(time) + step_by_step(convert, evaluate)),
@@ -62,6 +64,8 @@ def _sections(root: Part) -> str:
             _section("Under attack", under_attack) if under_attack else "",
             _section("Inside the network", _grid(inner_pictures(convert, evaluate)) + layers(convert)),
             _section("On hardware", on_chip) if on_chip else "",
+            _section("Finetuning", trained) if trained else "",
+            _section("Search", looked) if looked else "",
             _section("Conversion", conversion(convert)),
             _section("Sources", sources(root)),
         )

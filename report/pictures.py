@@ -20,7 +20,7 @@ from .figures import draw
 from .markup import name, num, steps
 from .reading import Part
 
-__all__ = ["cost_pictures", "inner_pictures", "measure_of", "opening", "time_pictures"]
+__all__ = ["cost_pictures", "figure", "inner_pictures", "measure_of", "opening", "time_pictures"]
 
 _WIDE = (840, 290)
 
@@ -42,7 +42,7 @@ def time_pictures(convert: Part, evaluate: Part) -> list[str]:
     counts, leaving = evaluate["figures"]["exit_step_histogram"].numbers(), evaluate["early_exit"]
     if counts:
         found.append(
-            _figure(
+            figure(
                 "exits",
                 "When samples are decided",
                 "How many samples get their answer at each step. The others keep computing.",
@@ -77,12 +77,12 @@ def cost_pictures(evaluate: Part) -> list[str]:
             heights = [accuracy for _, accuracy in (*fixed, *confidence)]
             if min(heights) < max(heights) - FRONT_DEPTH:
                 said += f" The scale ends {100 * FRONT_DEPTH:.0f} percentage points below the best."
-            found.append(_figure(key, title, said, front(fixed, confidence, oracle, chosen, x, measure), described))
+            found.append(figure(key, title, said, front(fixed, confidence, oracle, chosen, x, measure), described))
     operations = evaluate["synaptic_operations_by_step"].numbers()
     spikes = evaluate["spikes_per_sample_by_step"].numbers()
     if operations or spikes:
         found.append(
-            _figure(
+            figure(
                 "cost",
                 "What a longer run costs",
                 "Work of one sample, added up from the first step. The scale is logarithmic.",
@@ -104,10 +104,10 @@ def inner_pictures(convert: Part, evaluate: Part) -> list[str]:
         rates = rate_agreement(columns["rate_correlation"], columns["rate_error"])
         units = dead_and_saturated(columns["dead_fraction"], columns["saturated_fraction"])
         said = "Do the spike rates equal the activations of the ANN?"
-        found.append(_figure("rates", "Agreement with the ANN", said, rates, f"Rates of {len(layers)} layers."))
+        found.append(figure("rates", "Agreement with the ANN", said, rates, f"Rates of {len(layers)} layers."))
         said = "Dead units are wasted; saturated ones clip what they should say."
         found.append(
-            _figure("units", "Dead and saturated units", said, units, f"Shares in each of {len(layers)} layers.")
+            figure("units", "Dead and saturated units", said, units, f"Shares in each of {len(layers)} layers.")
         )
     spikes = evaluate["figures"]["raster"]
     if spikes["times"].each():
@@ -133,7 +133,7 @@ def _accuracy(source: Part, leaving: Part, measure: str) -> str:
         measure,
     )
     said = "What the spiking network answers if it is stopped after a fixed number of steps, for all samples alike."
-    return _figure(
+    return figure(
         "accuracy",
         f"{opening(measure)} over time",
         said,
@@ -151,7 +151,7 @@ def _raster(spikes: Part) -> str:
             raise RangeError(
                 f"{spikes['times'].path}[{unit}] holds a spike outside of the steps 1 to {last}; count steps from 1."
             )
-    return _figure(
+    return figure(
         "raster",
         "Spikes of one sample",
         f"{num(spikes['units'], steps)} units of layer {name(spikes['layer'].text())}. Every mark is a spike.",
@@ -160,7 +160,7 @@ def _raster(spikes: Part) -> str:
     )
 
 
-def _figure(key: str, title: str, said: str, paint: Paint, description: str, *, wide: bool = False) -> str:
+def figure(key: str, title: str, said: str, paint: Paint, description: str, *, wide: bool = False) -> str:
     """Return a picture as a card; a wide one is drawn twice, and the page shows the one that fits.
 
     title, description: plain text.  said: finished HTML.

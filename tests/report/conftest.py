@@ -182,3 +182,66 @@ def make_report() -> Callable[..., dict[str, Any]]:
         return report
 
     return make
+
+
+@pytest.fixture
+def make_finetuned(make_report: Callable[..., dict[str, Any]]) -> Callable[[], dict[str, Any]]:
+    """Return a function that makes the report of a network that was trained in levels."""
+
+    def make() -> dict[str, Any]:
+        report = make_report(4)
+        report["convert"]["finetune"] = {
+            "levels": 4,
+            "import_error": 2.1e-07,
+            "n_train": 4004,
+            "best_epoch": 2,
+            "validation_accuracy": 0.9587,
+            "epochs": [
+                {
+                    "epoch": at,
+                    "train_loss": 1 / at,
+                    "train_accuracy": 0.9 + at / 50,
+                    "validation_accuracy": 0.93 + at / 100,
+                }
+                for at in (1, 2, 3)
+            ],
+            "n": 321,
+            "source_accuracy": 0.9612,
+            "source_accuracy_ci95": [0.934, 0.978],
+            "quantised_accuracy": 0.9568,
+            "quantised_difference": [-0.0044, -0.0112, 0.0021],
+        }
+        return report
+
+    return make
+
+
+@pytest.fixture
+def make_searched(make_report: Callable[..., dict[str, Any]]) -> Callable[[], dict[str, Any]]:
+    """Return a function that makes the report of a search."""
+
+    def make() -> dict[str, Any]:
+        ways = (
+            ("binary", 2, 0.8123, 20110.5),
+            ("burst:4", 3, 0.9511, 41200.25),
+            ("signed", 5, 0.9707, 88123.0),
+            ("differential", 4, 0.9756, 1204110.75),
+        )
+        keys = ("code", "steps", "accuracy", "operations")
+        method = "mean square + step biases, calibrated for 8 steps"
+        front = [{**dict(zip(keys, way, strict=True)), "method": method} for way in ways]
+        report = make_report()
+        report["convert"]["search"] = {
+            "points": 0.5,
+            "codes": ["binary", "signed", "burst:4", "differential", "graded:2"],
+            "windows": [4, 8, 16, 32],
+            "n": 216,
+            "ann_accuracy": 0.9756,
+            "reached": True,
+            "chosen": dict(front[2]),
+            "front": front,
+            "refused": {"graded:2": "cannot convert 1 operator: norm (layer_norm)"},
+        }
+        return report
+
+    return make

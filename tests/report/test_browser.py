@@ -117,13 +117,32 @@ def test_the_numbers_shown_equal_the_json(show, make_report, evaluate):
     assert set(wanted) <= keys
 
 
-@pytest.mark.parametrize("case", ["whole", "bare", "one", "long"])
-def test_nothing_overflows_the_width(show, make_report, case):
+@pytest.mark.parametrize("case", ["finetuned", "searched"])
+def test_finetuning_and_search_are_shown_as_the_json_says(show, make_finetuned, make_searched, case):
+    report = {"finetuned": make_finetuned, "searched": make_searched}[case]()
+    shown = show(report)
+    assert shown.requests == [shown.address]
+    assert shown.messages == []
+    assert shown.page.locator("svg.plot:visible").count() == 9
+    found = shown.page.eval_on_selector_all(
+        "[data-key]", "all => all.map(e => [e.dataset.key, e.dataset.value, e.textContent])"
+    )
+    for key, value, text in found:
+        assert json.loads(value) == _at(report, key), key
+        _assert_shown(text, _at(report, key))
+    part = "convert.finetune." if case == "finetuned" else "convert.search."
+    assert sum(key.startswith(part) for key, _, _ in found) >= 12
+
+
+@pytest.mark.parametrize("case", ["whole", "bare", "one", "long", "finetuned", "searched"])
+def test_nothing_overflows_the_width(show, make_report, make_finetuned, make_searched, case):
     report = {
         "whole": make_report,
         "bare": lambda: make_report(evaluate=False),
         "one": lambda: make_report(1, 1),
         "long": lambda: make_report(64, 30),
+        "finetuned": make_finetuned,
+        "searched": make_searched,
     }[case]()
     if case == "long":
         report["convert"]["model"] = "m" * 300
