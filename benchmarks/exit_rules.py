@@ -7,7 +7,8 @@ For each network that conversion_table.py kept: outputs of the test samples are 
 on the exit split of the conversion with the same allowed loss (that of conversion_table.py's row, unless given), and
 decides on them.  A row has the accuracy, its paired difference to the full run, mean steps, the speed-up against the
 smallest fixed T of equal accuracy and the share of steps saved against the network's own T, with 95 % intervals
-(bootstrap over samples).  "fixed" is the smallest T that loses at most the same on the exit split.  Kept in benchmarks/results/exit_rules.json.
+(bootstrap over samples).  "fixed" is the smallest T that loses at most the same on the exit split.  Kept in
+benchmarks/results/exit_rules.json.
 """
 
 import argparse
