@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +14,7 @@ from .output import percent, progress_bar, rows, table
 
 if TYPE_CHECKING:
     from ..data import Dataset
+    from ..evaluation.analog import AnalogDesign
     from ..evaluation.folder import Conversion
     from ..evaluation.policies import Policy
     from ..inference import FixedSteps
@@ -34,6 +35,12 @@ Device = Annotated[
 Instances = Annotated[
     int | None, typer.Option("--instances", min=1, metavar="N", help=f"{_WITH}simulate so many chips (default 5).")
 ]
+Executor = Annotated[
+    str | None,
+    typer.Option(
+        "--executor", metavar="NAME", help=f"{_WITH}own (default), or aihwkit: the float network on IBM's torch tiles."
+    ),
+]
 NoCompensation = Annotated[
     bool, typer.Option("--no-compensation", help=f"{_WITH}leave the drift of conductances as it is.")
 ]
@@ -49,6 +56,7 @@ Tile = Annotated[
 Time = Annotated[
     str | None, typer.Option("--time", metavar="T", help=f"{_WITH}after writing: 1s, 10min, 1h, 1d (default), 30d.")
 ]
+Wires = Annotated[bool, typer.Option("--wires", help=f"{_WITH}count the resistance of the wires.")]
 
 
 @dataclass(frozen=True)
@@ -64,6 +72,8 @@ class AnalogOptions:
     tile: tuple[int, int] | None = None
     recalibrate: str | None = None
     prices: str | None = None
+    executor: str | None = None
+    wires: bool = False
 
     def require_none(self, backend: str) -> None:
         """Raise RangeError where an option of crossbars was given for another backend."""
@@ -99,19 +109,11 @@ def run_analog(
     allow_code: bool,
 ) -> dict[str, Any]:
     """Run the folder's integer network on chips and keep the result in its report."""
-    from ..evaluation.analog import AnalogDesign, measure_on_chips
+    from ..evaluation.analog import measure_on_chips
     from ..evaluation.folder import keep_integer, read_folder, require_writable, update_report
     from ..report import render_report
 
-    design = AnalogDesign.of(
-        asked.device or "pcm",
-        time_s=parse_time(asked.time or "1d"),
-        instances=5 if asked.instances is None else asked.instances,
-        seed=asked.seed or 0,
-        compensation=not asked.no_compensation,
-        adc_bits=asked.adc_bits,
-        tile=asked.tile,
-    )
+    design = _design(asked)
     require_writable(folder)
     calibration = None
     if asked.recalibrate is not None:
@@ -138,8 +140,78 @@ def run_analog(
     return result
 
 
+def _design(asked: AnalogOptions) -> "AnalogDesign":
+    from ..evaluation.analog import AnalogDesign
+
+    design = AnalogDesign.of(
+        asked.device or "pcm",
+        time_s=parse_time(asked.time or "1d"),
+        instances=5 if asked.instances is None else asked.instances,
+        seed=asked.seed or 0,
+        compensation=not asked.no_compensation,
+        adc_bits=asked.adc_bits,
+        tile=asked.tile,
+    )
+    return replace(design, crossbar=replace(design.crossbar, wires=asked.wires))
+
+
+def run_aihwkit(
+    held: "Conversion",
+    samples: "Dataset",
+    asked: AnalogOptions,
+    policy: "FixedSteps | Policy",
+    *,
+    max_loss: float,
+    steps: int | None,
+    compare_with: str | None,
+) -> dict[str, Any]:
+    """Run the folder's float network on aihwkit's tiles; the report is left alone."""
+    from ..evaluation.aihwkit_run import run_on_aihwkit
+    from ..inference import FixedSteps
+
+    if asked.executor != "aihwkit":
+        raise RangeError(f"--executor is {asked.executor!r}; choose own or aihwkit.")
+    given = {"--recalibrate": asked.recalibrate, "--prices": asked.prices, "--compare": compare_with}
+    if any(given.values()):
+        names = ", ".join(name for name, value in given.items() if value)
+        raise RangeError(f"{names} and --executor aihwkit came together; only our own arrays can do that.")
+    design = _design(asked)
+    rule = policy if isinstance(policy, FixedSteps) else policy.rule(held.exit, max_loss=max_loss)
+    crossbar = replace(design.crossbar, scale="maximum")
+    with progress_bar() as progress:
+        return run_on_aihwkit(
+            held.spiking,
+            replace(design, crossbar=crossbar),
+            samples,
+            steps=len(held.exit.outputs) if steps is None else steps,
+            rule=rule,
+            progress=progress,
+        )
+
+
+def aihwkit_tables(result: Mapping[str, Any]) -> list[Any]:
+    """What a person wants to see of a run on aihwkit's tiles."""
+    chips = result["accuracy_over_chips"]
+    return [
+        rows(
+            f"Run on aihwkit, {result['data']}, {result['n']} samples",
+            [
+                ("device", f"{result['device']}, {result['time_seconds']:g} s after writing"),
+                ("chips", f"{result['instances']}, seed {result['seed']}"),
+                ("accuracy, mean over chips", percent(chips["mean"], chips["ci95"], result["n"])),
+                ("worst and best chip", f"{100 * chips['lowest']:.2f} % and {100 * chips['highest']:.2f} %"),
+                ("after all steps", f"{100 * result['all_steps']['mean']:.2f} %"),
+                ("mean steps to a decision", f"{result['mean_steps']:.2f} of {result['timesteps']}"),
+                ("seconds", f"{result['seconds']:.2f}"),
+            ],
+        )
+    ]
+
+
 def analog_tables(result: Mapping[str, Any]) -> list[Any]:
     """What a person wants to see of a run on chips."""
+    if result["backend"] == "aihwkit":
+        return aihwkit_tables(result)
     chips, energy, agreement = result["accuracy_over_chips"], result["energy"], result["agreement"]
     fitted, converters = result["recalibrated"], result["converters"]
     summary = rows(

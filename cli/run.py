@@ -62,6 +62,8 @@ def run_backend(
     tile: analog.Tile = None,
     recalibrate: analog.Recalibrate = None,
     prices: analog.Prices = None,
+    executor: analog.Executor = None,
+    wires: analog.Wires = False,
     faults: FaultsOption = None,
     fault_seed: FaultSeed = 0,
     scale: options.Scale = None,
@@ -86,13 +88,17 @@ def run_backend(
     from ..evaluation.folder import read_folder
 
     chosen = options.parse_policy(policy, min_steps)
-    asked = analog.AnalogOptions(device, time, instances, seed, no_compensation, adc_bits, tile, recalibrate, prices)
+    asked = analog.AnalogOptions(
+        device, time, instances, seed, no_compensation, adc_bits, tile, recalibrate, prices, executor, wires
+    )
     run = _runner(backend, faults, fault_seed, chip, asked)
     held = read_folder(folder)
     preprocessing = options.changed(held.preprocessing, scale, mean, std, layout)
     samples = options.samples_for(held, data, preprocessing, limit=limit, allow_code=allow_code)
     common: dict[str, Any] = {"max_loss": max_loss, "steps": steps, "compare_with": compare}
-    if run is None:
+    if run is None and executor not in (None, "own"):
+        result = analog.run_aihwkit(held, samples, asked, chosen, **common)
+    elif run is None:
         result = analog.run_analog(folder, held, samples, asked, chosen, allow_code=allow_code, **common)
     else:
         result = _run(folder, held, run, samples, chosen, chip=chip, **common)
