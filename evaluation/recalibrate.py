@@ -17,6 +17,7 @@ from ..data import Dataset, refuse_shared, split_calibration
 from ..hardware.analog.chips import Chips, Correction
 from ..hardware.analog.crossbar import Crossbar
 from ..hardware.analog.device_file import load_device
+from ..hardware.program import IntegerProgram
 from ..inference import AnyRule, FixedSteps
 from ..networks.graph import Graph, Node
 from .chips import ChipEngine, begun, chip_engine, chip_outputs, network_on_chips, ranged
@@ -28,7 +29,7 @@ __all__ = ["Recalibrated", "fit_corrections", "recalibrate"]
 
 LEAST = 20  # samples
 RANGE_SAMPLES = 32
-ROUNDS, DAMPING = 3, 0.7  # of the biases by step, while all layers run on what chips give
+ROUNDS, DAMPING = 2, 0.7  # of the biases by step, while all layers run on what chips give
 _LARGEST_GAIN = 4.0
 _VALUES = 1 << 26  # currents kept at a time
 
@@ -208,8 +209,10 @@ class _Fitting:
             (digital, *begun(digital, x, self.steps, 1)),
             (analog, *begun(analog, x, self.steps, chips.instances)),
         ]
-        for done in range(0, self.steps, analog.chunk):
-            size = min(analog.chunk, self.steps - done)
+        # an integer engine cuts chunks of large batches itself, so that the two would not meet
+        chunk = 1 if isinstance(self.network, IntegerProgram) else analog.chunk
+        for done in range(0, self.steps, chunk):
+            size = min(chunk, self.steps - done)
             for index, (engine, block, state) in enumerate(both):
                 part = block if engine.constant_input else block[done : done + size]
                 _, state = engine.advance(part, state, size)

@@ -99,7 +99,8 @@ class Reader:
         if name not in self._cover:
             cover = coverage(self.synapses[name].node, tuple(x.shape[2:]))
             self._cover[name] = (cover.movedim(0, -1) if last is not x else cover).flatten().to(torch.float32)
-        return (last != 0).flatten(2).to(torch.float32) @ self._cover[name]
+        active = last if self.synapses[name].spikes else (last != 0)
+        return active.flatten(2).to(torch.float32) @ self._cover[name]
 
     def corrects(self, node: Node) -> bool:
         """Whether a node's current is seen by ``corrected``."""

@@ -74,6 +74,7 @@ class Synapse:
         self, node: Node, array: Array, shape: Sequence[int], *, spikes: bool = False, whole: bool = False
     ) -> None:
         self.node, self.array, self.whole, self._shape = node, array, whole, tuple(shape)
+        self.spikes = spikes
         self.instances = len(array.tiles[0].weight)
         self.dtype = array.tiles[0].weight.dtype
         self.noisy = any(tile.variance is not None for tile in array.tiles)
