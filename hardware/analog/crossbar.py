@@ -111,7 +111,8 @@ class Programmed:
     def _effective(self, cells: Tensor, variance: Tensor | None, unit: Tensor) -> tuple[Tensor, Tensor | None]:
         """Weights and their variance of pairs of devices (instances, 2, columns, rows), seen through the wires.
 
-        A device's noise loses on its way what its current loses: exact for the current of its own row.
+        A device's noise loses on its way what its current loses.  That leaves out what the other rows' voltages add to
+        the voltage over it; varying every device gives within 2 % of it (128 x 128 at 0.35 ohm).
         """
         felt = self._through_wires(cells)
         weight = (felt[:, 0] - felt[:, 1]) * unit

@@ -14,6 +14,7 @@ from spikeport.hardware.analog.device import Device
 from spikeport.hardware.analog.device_file import load_device
 from spikeport.hardware.analog.mapping import column_scale, cut_rows, slice_weights
 from spikeport.hardware.analog.seeds import generators
+from spikeport.hardware.analog.wires import through_wires
 
 IDEAL, PCM, RERAM = (load_device(name) for name in ("ideal", "pcm", "reram"))
 
@@ -160,6 +161,18 @@ def test_wires_pull_weights_down_and_noise_with_them() -> None:
     assert bare.variance is not None
     assert wired.variance is not None
     assert (wired.variance <= bare.variance).all()
+
+
+def test_noise_through_wires_is_that_of_varying_every_device() -> None:
+    device = replace(IDEAL, wire_ohm=3.0, read_noise_us=0.4)
+    programmed = program(draw(16, 48), Crossbar(device, wires=True, scale=8.0), instances=1, seed=0)
+    (tile,) = programmed.at(0, seed=0).tiles
+    x = (draw(20, 48, seed=2) > 0).float()
+    cells = programmed.conductance[:, 0].transpose(1, 2).flatten(1, 2)  # the columns of a pair side by side
+    varied = through_wires(cells + 0.4 * draw(400, 32, 48, seed=4), device.wire_ohm).unflatten(1, (16, 2))
+    outputs = x @ (varied[:, :, 0] - varied[:, :, 1]).transpose(1, 2) * 8.0 / device.range_us
+    assert tile.variance is not None
+    assert float((x**2 @ tile.variance[0].T).sum() / outputs.var(0).sum()) == pytest.approx(1, abs=0.05)
 
 
 def test_narrow_arrays_lose_less_in_their_wires() -> None:
