@@ -47,8 +47,12 @@ def finetuning(convert: Part) -> str:
             ("Error of the import", num(about["import_error"], plain)),
         ]
     )
-    columns = f'<div class="columns"><div class="card">{measured}</div><div class="card">{how}</div></div>'
-    return f'<div class="grid">{_curve(about)}</div>{columns}' if about["epochs"].each() else columns
+    return _beside(_curve(about) if about["epochs"].each() else "", how, measured)
+
+
+def _beside(picture: str, said: str, listed: str) -> str:
+    """The picture with what is said about it, and the table below."""
+    return f'<div class="grid">{picture}<div class="card">{said}</div></div><div class="card">{listed}</div>'
 
 
 def _difference(part: Part) -> str:
@@ -99,8 +103,7 @@ def search(convert: Part) -> str:
             *((f"Not {code}", name(why.text())) for code, why in about["refused"].named()),
         ]
     )
-    front = f'<div class="grid">{_front(about)}</div>' if rows else ""
-    return f'{front}<div class="card">{listed}</div><div class="card">{said}</div>'
+    return _beside(_front(about) if rows else "", said, listed)
 
 
 def _way(way: Part, about: Part) -> tuple[str, ...]:
