@@ -278,6 +278,8 @@ def _picked(call: Call, name: str, selection: Selection) -> Value:
     depthwise = channels == count == shape[0]
     taken = 1 if depthwise else shape[0]
     if channels * taken * prod(kernel) > MAX_PICKING:
+        if channels == count:
+            return builder.sliced(name, selection)
         raise UnsupportedError(
             f"picking {channels} of {shape[0]} channels this way needs too many weights; use a convolution"
         )

@@ -204,6 +204,14 @@ def test_a_fixed_batch_may_move_too(case: str, batch: int, write: Model) -> None
     assert difference(write(lines, shape, opset, arrays, batch), batch)[0] < TOLERANCE
 
 
+def test_what_would_take_too_many_weights_to_pick_is_sliced(write: Model) -> None:
+    lines = "a = Slice(x, s, e, d)\ny = Slice(a, s, e, d)"
+    error, graph = difference(write(lines, (2100, 2), 13, {"s": INT([5]), "e": INT([2090]), "d": INT([1])}))
+    assert error == 0.0
+    assert graph.of_operator("slice")
+    assert not graph.of_operator("conv1d")
+
+
 def test_a_constant_token_is_the_same_for_every_sample(write: Model) -> None:
     lines = (
         "s = Shape <start = 0, end = 1> (x)\nl = Concat <axis = 0> (s, r)\nt = Expand(c, l)\n"
