@@ -1,5 +1,6 @@
 """The integer network on its backends: agreement, energy by cited prices, and the cores it needs."""
 
+from .analog import analog
 from .markup import count, name, num, pairs, percent_fine, plain, span, steps, table
 from .reading import Part
 
@@ -9,12 +10,13 @@ __all__ = ["hardware"]
 def hardware(convert: Part, run: Part) -> str:
     """Return the panels of the integer network; nothing where there is none and none has run."""
     panels = [_integer(convert["integer"])] if convert["integer"] else []
-    runs = [part for _, part in run.named()]
+    runs = [part for key, part in run.named() if not key.startswith("analog")]
+    chips = [analog(part) for key, part in run.named() if key.startswith("analog")]
     if runs:
         panels.append(_agreement(runs))
         panels += [_faults(part) for part in runs if part["faults"]]
         panels += [_energy(runs[-1]), _mapping(runs[-1]["mapping"])]
-    return "".join(panels)
+    return "".join(panels + chips)
 
 
 def _integer(said: Part) -> str:

@@ -1,0 +1,77 @@
+"""A network on simulated crossbars: device, age, chips and their spread, energy, and accuracy over steps."""
+
+from .charts import front
+from .markup import count, name, num, pairs, percent_fine, plain, span, steps, table
+from .pictures import figure
+from .reading import Part
+
+__all__ = ["analog"]
+
+
+def analog(run: Part) -> str:
+    """Return the panels of a run on chips; nothing where there is none."""
+    if not run:
+        return ""
+    return f'<div class="grid">{_summary(run)}{_picture(run)}</div>' + _energy(run["energy"]) + _chips(run)
+
+
+def _summary(run: Part) -> str:
+    device, chips, fitted = run["device"], run["accuracy_over_chips"], run["recalibrated"]
+    bits = run["converters"]["bits"]
+    rows = [
+        ("Device", name(device["name"].text() or "?")),
+        ("Time after writing", f"{num(run['time_seconds'], plain)} s"),
+        ("Chips", f"{num(run['instances'], steps)} (seed {num(run['seed'], plain)})"),
+        ("Accuracy, mean over chips", f"{num(chips['mean'], percent_fine)}, {span(chips['ci95'], percent_fine)}"),
+        ("Worst and best chip", f"{num(chips['lowest'], percent_fine)}, {num(chips['highest'], percent_fine)}"),
+        ("Without crossbars", f"{num(run['digital_accuracy'], percent_fine)} (n = {num(run['n'], steps)})"),
+        ("Mean steps", f"{num(run['mean_steps'], steps)} of {num(run['timesteps'], steps)}"),
+        ("Drift compensation", "yes" if device["compensation"].value else "no"),
+        ("Fitted to the chips", f"{num(fitted['n_neurons'], steps)} samples" if fitted else "no"),
+        ("Column converters", f"{num(bits, steps)} bits" if bits else "unlimited"),
+        ("Conversions beyond range", num(run["converters"]["saturated"], percent_fine) if bits else "–"),
+    ]
+    return f'<div class="card"><h3>On simulated crossbars</h3>{pairs(rows)}</div>'
+
+
+def _picture(run: Part) -> str:
+    fixed = [(float(t + 1), value) for t, value in enumerate(run["accuracy_by_step"].numbers()) if value is not None]
+    rule = [(cost, right) for point in run["dynamic"].each()
+            if (cost := point[0].number()) is not None and (right := point[1].number()) is not None]  # fmt: skip
+    if not fixed:
+        return ""
+    return figure(
+        "chips",
+        "Steps average read noise out",
+        "Accuracy, mean over chips, of a fixed number of steps and of dynamic confidence at every threshold.",
+        front(fixed, rule, None, None, "mean time steps", "accuracy, mean over chips"),
+        f"Accuracy against mean steps: {len(fixed)} fixed numbers of steps, {len(rule)} thresholds.",
+    )
+
+
+def _energy(energy: Part) -> str:
+    early, whole = energy["early_exit"], energy["all_steps"]
+    rows = [
+        (
+            name((first["term"].text() or "?").replace("_", " ")),
+            num(first["count"], count),
+            num(first["cost"], count),
+            num(second["cost"], count),
+            name(first["evidence"].text() or "no price"),
+            name(first["source"].text() or "–"),
+        )
+        for first, second in zip(early["terms"].each(), whole["terms"].each(), strict=False)
+    ]
+    rows.append(("total", "", num(early["total"], count), num(whole["total"], count), "", ""))
+    rows.append(("saved by early exit", "", num(energy["saving"], percent_fine), "", "", ""))
+    rows.append(("area of the arrays, µm²", "", num(energy["area"]["total"], count), "", "", ""))
+    head = ("Term", "Number", "pJ a decision", "pJ, all steps", "Evidence", "Source")
+    return table(f"Energy on crossbars, prices of {early['scheme'].text() or '?'}", head, rows)
+
+
+def _chips(run: Part) -> str:
+    rows = [
+        (str(number + 1), num(value, percent_fine))
+        for number, value in enumerate(run["accuracy_over_chips"]["by_chip"].each())
+    ]
+    return table("Each chip's accuracy", ("Chip", "Accuracy"), rows)
