@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.testing import assert_close
 
 from spikeport import CorruptFileError, RangeError, ShapeError, SpikeportError
+from spikeport.networks.chain import Chain
 from spikeport.networks.reservoir import (
     Activity,
     Reservoir,
@@ -19,6 +20,7 @@ from spikeport.networks.reservoir import (
     spike_counts,
 )
 from spikeport.networks.resistive import FixedLinear, ResistiveDevice, ResistiveLinear
+from spikeport.neurons import LeakyIntegrator
 
 QUIET, NOISY = ResistiveDevice(), ResistiveDevice(read_noise=0.05)
 
@@ -132,6 +134,15 @@ def test_splitting_time_changes_nothing(device: ResistiveDevice) -> None:
     assert_close(state, end)
 
 
+def test_it_is_a_layer_among_others(alive: Reservoir) -> None:
+    readout = nn.Linear(40, 3)
+    chain = Chain(alive, readout, LeakyIntegrator(beta=1.0))
+    output, _ = chain(events())
+    assert_close(output[-1], (alive(events())[0] @ readout.weight.T + readout.bias).sum(0), atol=1e-4, rtol=1e-4)
+    assert list(chain.initial_state((30, 20))) == ["0", "2"]
+    assert sum(each.numel() for each in chain.parameters()) == 3 * 40 + 3
+
+
 def test_nothing_is_trained_and_gradients_reach_the_input_alone(alive: Reservoir) -> None:
     assert list(alive.parameters()) == []
     x = events().requires_grad_()
@@ -235,6 +246,7 @@ def test_a_saved_reservoir_comes_back_bit_for_bit(kind: str, tmp_path: Path) -> 
     first = save_reservoir(reservoir, tmp_path / "a", information)
     loaded, told = load_reservoir(tmp_path / "a")
     assert told == information
+    assert ResistiveDevice(**told["device"]) == NOISY
     assert save_reservoir(loaded, tmp_path / "b", information) == first
     torch.manual_seed(0)
     wanted = reservoir(events())[0]
