@@ -87,6 +87,9 @@ def test_an_onnx_that_is_not_covered_ends_with_4(
         assert found.json["operators"][name] == 1
         assert name in found.json["unsupported"][0]
         assert command("inspect", path).code == 4
+    assert command("inspect", make_model(tmp_path / "other.onnx", "Sigmoid"), "--json").json["spikes"] == [
+        "differential"
+    ]
     done = command(*arguments(path), "-o", "out", "--json")
     assert done.json["error"]["kind"] == "UnsupportedError"
     assert len(done.json["error"]["problems"]) == 1
