@@ -111,14 +111,18 @@ class Programmed:
     def _effective(self, cells: Tensor, variance: Tensor | None, unit: Tensor) -> tuple[Tensor, Tensor | None]:
         """Weights and their variance of pairs of devices (instances, 2, columns, rows), seen through the wires.
 
-        A device's noise loses on its way what its current loses.  That leaves out what the other rows' voltages add to
+        A pair's noise loses on its way what its current loses.  That leaves out what the other rows' voltages add to
         the voltage over it; varying every device gives within 2 % of it (128 x 128 at 0.35 ohm).
         """
         felt = self._through_wires(cells)
         weight = (felt[:, 0] - felt[:, 1]) * unit
-        if variance is not None and felt is not cells:
-            variance = variance * torch.where(cells > 0, felt / cells.clamp(min=1e-30), 1.0).clamp(0, 1) ** 2
-        return weight, None if variance is None else variance.sum(1) * unit**2
+        if variance is None:
+            return weight, None
+        noise = variance.sum(1) * unit**2
+        if felt is not cells:
+            whole = cells.sum(1)
+            noise *= torch.where(whole > 0, felt.sum(1) / whole.clamp(min=1e-30), 1.0).clamp(0, 1) ** 2
+        return weight, noise
 
     def _through_wires(self, cells: Tensor) -> Tensor:
         """Effective conductances; the two columns of a pair lie side by side."""

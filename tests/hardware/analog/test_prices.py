@@ -31,6 +31,13 @@ def test_counts_are_what_a_hand_counts() -> None:
     }
 
 
+def test_inputs_of_several_bits_are_as_many_reads() -> None:
+    one, eight = (analog_counts([replace(LAYER, pulses=p)], CROSSBAR, neuron_updates=7) for p in (1, 8))
+    for term in ("device_read", "adc_conversion", "dac_pulse", "partial_sum"):
+        assert eight[term] == 8 * one[term]
+    assert eight["multiply_accumulate"] == one["multiply_accumulate"]
+
+
 def test_every_row_has_a_source_and_every_term_of_a_scheme_at_most_one_price() -> None:
     rows = analog_prices()
     assert len({(row.scheme, row.quantity, row.term) for row in rows}) == len(rows)
