@@ -10,7 +10,7 @@ import typer
 
 from .._check import RangeError
 from . import options
-from .output import percent, progress_bar, rows, table
+from .output import faults_text, percent, progress_bar, rows, table
 
 if TYPE_CHECKING:
     from ..data import Dataset
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..evaluation.folder import Conversion
     from ..evaluation.policies import Policy
     from ..inference import FixedSteps
+    from ..networks.faults import Faults
 
 __all__ = ["AnalogOptions", "analog_tables", "parse_time", "run_analog"]
 
@@ -107,10 +108,16 @@ def run_analog(
     steps: int | None,
     compare_with: str | None,
     allow_code: bool,
+    hit: "tuple[Faults | None, int]" = (None, 0),
 ) -> dict[str, Any]:
-    """Run the folder's integer network on chips and keep the result in its report."""
+    """Run the folder's integer network on chips and keep the result in its report.
+
+    hit: faults of what it stores, before its weights are written into the chips, and their seed.
+    """
     from ..evaluation.analog import measure_on_chips
+    from ..evaluation.faults import described
     from ..evaluation.folder import keep_integer, read_folder, require_writable, update_report
+    from ..hardware.faults import faulty_program
     from ..report import render_report
 
     design = _design(asked)
@@ -120,7 +127,11 @@ def run_analog(
         calibration = options.load_for(
             asked.recalibrate, "calibration", held.preprocessing, held.shapes, limit=None, allow_code=allow_code
         )
-    program = keep_integer(folder, held, render_report)
+    program, said = keep_integer(folder, held, render_report), {}
+    faults, seed = hit
+    if faults is not None:
+        program, injected = faulty_program(program, faults, seed=seed)
+        said = {"faults": described(faults, seed, injected)}
     with progress_bar() as progress:
         result = measure_on_chips(
             program,
@@ -135,8 +146,9 @@ def run_analog(
             prices=asked.prices or "isaac",
             progress=progress,
         )
-    report = read_folder(folder).report
-    update_report(folder, {**report, "run": {**report.get("run", {}), "analog": result}}, render_report)
+    report, result = read_folder(folder).report, {**result, **said}
+    name = "analog with faults" if said else "analog"
+    update_report(folder, {**report, "run": {**report.get("run", {}), name: result}}, render_report)
     return result
 
 
@@ -226,6 +238,7 @@ def analog_tables(result: Mapping[str, Any]) -> list[Any]:
             ("mean steps to a decision", f"{result['mean_steps']:.2f} of {result['timesteps']}, {result['policy']}"),
             ("fitted to the chips", None if fitted is None else f"{fitted['n_neurons']} samples of {fitted['data']}"),
             ("agreement with the reference", None if agreement is None else _agreement(agreement)),
+            ("faults", faults_text(result.get("faults"))),
             ("conversions beyond range", f"{100 * converters['saturated']:.3g} %" if converters["bits"] else None),
             ("energy a decision", _total(energy["early_exit"], 1e6, "µJ")),
             ("saved by early exit", None if energy["saving"] is None else f"{100 * energy['saving']:.1f} %"),

@@ -14,7 +14,18 @@ from rich.text import Text
 
 from .._check import SpikeportError
 
-__all__ = ["error_line", "error_object", "finish", "note", "percent", "print_json", "progress_bar", "rows", "table"]
+__all__ = [
+    "error_line",
+    "error_object",
+    "faults_text",
+    "finish",
+    "note",
+    "percent",
+    "print_json",
+    "progress_bar",
+    "rows",
+    "table",
+]
 
 
 def finish(result: Mapping[str, Any], shown: Sequence[Any], as_json: bool, error: SpikeportError | None = None) -> None:
@@ -116,3 +127,15 @@ def progress_bar() -> Iterator[Callable[[str, float], None]]:
 
     with bar:
         yield progress
+
+
+def faults_text(faults: Mapping[str, Any] | None) -> str | None:
+    """What a run with faults was asked for and what was hit; None without."""
+    if faults is None:
+        return None
+    rates = ", ".join(
+        f"{name} {'+'.join(rate) if name == 'layers' else rate}" for name, rate in faults["rates"].items()
+    )
+    hit = [f"{number:,} of {faults['bits'][name]:,} bits of {name}" for name, number in faults["changed"].items()]
+    hit += [f"{sum(faults['dead'].values()):,} dead units"] if faults["dead"] else []
+    return f"{rates} (seed {faults['seed']}){': ' if hit else ''}{', '.join(hit)}"

@@ -2,13 +2,16 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from .._check import RangeError
 from . import analog, options
-from .output import finish, percent, progress_bar, rows, table
+from .output import faults_text, finish, percent, progress_bar, rows, table
+
+if TYPE_CHECKING:
+    from ..networks.faults import Faults
 
 __all__ = ["run_backend", "run_tables"]
 
@@ -85,13 +88,15 @@ def run_backend(
     bounds (of protection); stuck_at_0 and stuck_at_1 of the bits of weights; dead_neurons; and during the run
     dropped_spikes and bits of the state (torch and reference only).
     """
+    from ..evaluation.faults import parse_faults
     from ..evaluation.folder import read_folder
 
     chosen = options.parse_policy(policy, min_steps)
     asked = analog.AnalogOptions(
         device, time, instances, seed, no_compensation, adc_bits, tile, recalibrate, prices, executor, wires
     )
-    run = _runner(backend, faults, fault_seed, chip, asked)
+    hit = None if faults is None else parse_faults(faults)
+    run = _runner(backend, hit, fault_seed, chip, asked)
     held = read_folder(folder)
     preprocessing = options.changed(held.preprocessing, scale, mean, std, layout)
     samples = options.samples_for(held, data, preprocessing, limit=limit, allow_code=allow_code)
@@ -99,24 +104,28 @@ def run_backend(
     if run is None and executor not in (None, "own"):
         result = analog.run_aihwkit(held, samples, asked, chosen, **common)
     elif run is None:
-        result = analog.run_analog(folder, held, samples, asked, chosen, allow_code=allow_code, **common)
+        result = analog.run_analog(
+            folder, held, samples, asked, chosen, allow_code=allow_code, hit=(hit, fault_seed), **common
+        )
     else:
         result = _run(folder, held, run, samples, chosen, chip=chip, **common)
     finish(result, analog.analog_tables(result) if run is None else run_tables(result), as_json)
 
 
-def _runner(backend: str, faults: str | None, fault_seed: int, chip: str, asked: analog.AnalogOptions) -> Any:
+def _runner(backend: str, faults: "Faults | None", fault_seed: int, chip: str, asked: analog.AnalogOptions) -> Any:
     """What runs the network on the backend of that name; None for crossbars, which have options of their own."""
-    from ..evaluation.faults import parse_faults, runner
+    from ..evaluation.faults import require_stored, runner
     from ..hardware.chips import load_chip
 
     load_chip(chip)
     if backend == "analog":
         if faults is not None:
-            raise RangeError("--faults and --backend analog came together; give a device file with stuck cells instead")
+            if asked.executor not in (None, "own"):
+                raise RangeError("--faults and --executor aihwkit came together; its tiles hold the float network")
+            require_stored(backend, faults)
         return None
     asked.require_none(backend)
-    return runner(backend, None if faults is None else parse_faults(faults), seed=fault_seed)
+    return runner(backend, faults, seed=fault_seed)
 
 
 def _run(
@@ -159,7 +168,7 @@ def run_tables(result: Mapping[str, Any]) -> list[Any]:
             ("synaptic operations a sample", f"{result['synaptic_operations']:,.0f}"),
             ("seconds", f"{result['seconds']:.2f}, and {result['compile_seconds']:.2f} to compile"),
             ("agreement with the reference", _agreement(agreement)),
-            ("faults", _faults(result.get("faults"))),
+            ("faults", faults_text(result.get("faults"))),
             (f"energy a sample ({energy['chip']})", _energy(energy["total"])),
             (f"cores ({mapping['chip']})", f"{mapping['cores']} of {mapping['cores_of_the_chip']}"),
             ("does not fit", "; ".join(mapping["violations"]) or None),
@@ -182,17 +191,6 @@ def run_tables(result: Mapping[str, Any]) -> list[Any]:
         "Spikes a sample", ("layer", "spikes"), [(k, f"{v:,.1f}") for k, v in result["spikes_per_layer"].items()]
     )
     return [layers, terms, summary]
-
-
-def _faults(faults: Mapping[str, Any] | None) -> str | None:
-    if faults is None:
-        return None
-    rates = ", ".join(
-        f"{name} {'+'.join(rate) if name == 'layers' else rate}" for name, rate in faults["rates"].items()
-    )
-    hit = [f"{number:,} of {faults['bits'][name]:,} bits of {name}" for name, number in faults["changed"].items()]
-    hit += [f"{sum(faults['dead'].values()):,} dead units"] if faults["dead"] else []
-    return f"{rates} (seed {faults['seed']}){': ' if hit else ''}{', '.join(hit)}"
 
 
 def _energy(total: float | None) -> str:

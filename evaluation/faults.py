@@ -23,7 +23,16 @@ from ..networks.transient import transient_of
 from .engines import Network
 from .run import backend_named, run_on
 
-__all__ = ["decided_labels", "faulty_backend", "parse_faults", "run_with_faults", "runner", "with_stored_faults"]
+__all__ = [
+    "decided_labels",
+    "described",
+    "faulty_backend",
+    "parse_faults",
+    "require_stored",
+    "run_with_faults",
+    "runner",
+    "with_stored_faults",
+]
 
 _TARGETS = tuple(field.name for field in fields(Faults) if field.name != "layers")
 _DURING: Mapping[str, Callable[..., Backend]] = {"torch": TorchBackend, "reference": ReferenceBackend}
@@ -60,12 +69,18 @@ def faulty_backend(name: str, faults: Faults, *, seed: int) -> Backend:
     if not faults.transient:
         return plain
     if name not in _DURING:
-        asked = [target for target in ("dropped_spikes", "state") if getattr(faults, target)]
+        require_stored(name, faults)
+    return _DURING[name](faults, seed=seed)
+
+
+def require_stored(name: str, faults: Faults) -> None:
+    """Raise UnsupportedError that lists the faults during the run, which the backend of that name cannot do."""
+    asked = [target for target in ("dropped_spikes", "state") if getattr(faults, target)]
+    if asked:
         raise UnsupportedError(
             f"{name} cannot have faults during the run",
             [f"{target} (choose torch or reference, or faults of stored values)" for target in asked],
         )
-    return _DURING[name](faults, seed=seed)
 
 
 def run_with_faults(
@@ -79,7 +94,12 @@ def run_with_faults(
     hurt, injected = faulty_program(program, faults, seed=seed)
     transient = transient_of(hurt.graph, faults, seed)
     result = run_on(place, hurt, data, transient=transient, **asked)
-    return {**result, "faults": {"rates": faults.to_json(), "seed": seed, **injected.to_json()}}
+    return {**result, "faults": described(faults, seed, injected)}
+
+
+def described(faults: Faults, seed: int, injected: Injected) -> dict[str, Any]:
+    """What was asked for and what was hit, as JSON."""
+    return {"rates": faults.to_json(), "seed": seed, **injected.to_json()}
 
 
 def with_stored_faults(network: Network, faults: Faults, *, seed: int) -> tuple[Network, Injected]:
