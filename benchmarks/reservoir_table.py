@@ -27,12 +27,16 @@ CHANCES = {"seen of 7": 100 / 7, "unseen of 2": 50.0, "seen of 10": 10.0, "unsee
 KINDS = {"resistive": "resistive", "gaussian": "Gaussian", "summed": "summed events"}
 
 
-def measure_events(name: str, folder: Path, seed: int, epochs: int) -> dict[str, Any]:
-    """Probes, wear and costs on one set of events."""
+def measure_events(name: str, folder: Path, seed: int, epochs: int, held: dict[str, Any]) -> dict[str, Any]:
+    """Probes, wear and costs on one set of events; what is held is not measured again."""
     events = DATA[name](folder, seed)
-    found, choice = probes(events, seed)
-    found["wear"] = wear(events, choice, seed)
-    return found | {"costs": costs(events, choice, seed, epochs), "n": len(events.test)}
+    if "wear" not in held:
+        found, choice = probes(events, seed)
+        held = held | found | {"wear": wear(events, choice, seed), "n": len(events.test)}
+    if "costs" not in held:
+        beta, recurrent = held["settings"]["resistive"]
+        held = held | {"costs": costs(events, (beta, recurrent), seed, epochs)}
+    return held
 
 
 def measure_retrieval(kept: dict[str, Any], folder: Path, seed: int) -> dict[str, Any]:
@@ -147,11 +151,11 @@ def main() -> None:
     for seed in given.seeds:
         for part in given.parts:
             held = kept.setdefault(part, {})
-            if str(seed) not in held:
+            if str(seed) not in held or (part != "retrieval" and "costs" not in held[str(seed)]):
                 measured = (
                     measure_retrieval(kept, given.data, seed)
                     if part == "retrieval"
-                    else measure_events(part, given.data, seed, given.epochs)
+                    else measure_events(part, given.data, seed, given.epochs, held.get(str(seed), {}))
                 )
                 held[str(seed)] = measured
                 RESULTS.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
