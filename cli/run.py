@@ -88,15 +88,13 @@ def run_backend(
     bounds (of protection); stuck_at_0 and stuck_at_1 of the bits of weights; dead_neurons; and during the run
     dropped_spikes and bits of the state (torch and reference only).
     """
-    from ..evaluation.faults import parse_faults
     from ..evaluation.folder import read_folder
 
     chosen = options.parse_policy(policy, min_steps)
     asked = analog.AnalogOptions(
         device, time, instances, seed, no_compensation, adc_bits, tile, recalibrate, prices, executor, wires
     )
-    hit = None if faults is None else parse_faults(faults)
-    run = _runner(backend, hit, fault_seed, chip, asked)
+    run, hit = _runner(backend, faults, fault_seed, chip, asked)
     held = read_folder(folder)
     preprocessing = options.changed(held.preprocessing, scale, mean, std, layout)
     samples = options.samples_for(held, data, preprocessing, limit=limit, allow_code=allow_code)
@@ -104,28 +102,29 @@ def run_backend(
     if run is None and executor not in (None, "own"):
         result = analog.run_aihwkit(held, samples, asked, chosen, **common)
     elif run is None:
-        result = analog.run_analog(
-            folder, held, samples, asked, chosen, allow_code=allow_code, hit=(hit, fault_seed), **common
-        )
+        result = analog.run_analog(folder, held, samples, asked, chosen, allow_code=allow_code, hit=hit, **common)
     else:
         result = _run(folder, held, run, samples, chosen, chip=chip, **common)
     finish(result, analog.analog_tables(result) if run is None else run_tables(result), as_json)
 
 
-def _runner(backend: str, faults: "Faults | None", fault_seed: int, chip: str, asked: analog.AnalogOptions) -> Any:
-    """What runs the network on the backend of that name; None for crossbars, which have options of their own."""
-    from ..evaluation.faults import require_stored, runner
+def _runner(
+    backend: str, said: str | None, fault_seed: int, chip: str, asked: analog.AnalogOptions
+) -> "tuple[Any, tuple[Faults | None, int]]":
+    """What runs the network on that backend (None for crossbars, which have options of their own), and the faults."""
+    from ..evaluation.faults import parse_faults, require_stored, runner
     from ..hardware.chips import load_chip
 
+    faults = None if said is None else parse_faults(said)
     load_chip(chip)
     if backend == "analog":
         if faults is not None:
             if asked.executor not in (None, "own"):
                 raise RangeError("--faults and --executor aihwkit came together; its tiles hold the float network")
             require_stored(backend, faults)
-        return None
+        return None, (faults, fault_seed)
     asked.require_none(backend)
-    return runner(backend, faults, seed=fault_seed)
+    return runner(backend, faults, seed=fault_seed), (faults, fault_seed)
 
 
 def _run(
