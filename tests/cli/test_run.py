@@ -64,11 +64,22 @@ def test_a_run_with_faults_stands_beside_the_one_without(command, folder: Path) 
     assert "bits of weights" in command("run", folder, *options, *faults).out
 
 
-def test_faults_that_a_backend_cannot_do_end_with_4(command, folder: Path) -> None:
-    asked = ("--backend", "brian2", "--faults", "dropped_spikes:0.1")
+@pytest.mark.parametrize("backend", ["brian2", "analog"])
+def test_faults_that_a_backend_cannot_do_end_with_4(command, folder: Path, backend: str) -> None:
+    asked = ("--backend", backend, "--faults", "dropped_spikes:0.1")
     done = command("run", folder, "--data", "digits", "--limit", "5", *asked)
     assert done.code == 4
     assert "dropped_spikes (choose torch or reference" in done.error
+
+
+def test_stored_faults_go_into_chips_too(command, folder: Path) -> None:
+    options = ("--data", "digits", "--limit", "20", "--policy", "fixed:4")
+    chips = ("--backend", "analog", "--device", "ideal", "--instances", "1")
+    faults = ("--faults", "thresholds:0.02,weights:0.02", "--fault-seed", "7")
+    found = [command("run", folder, *options, *place, *faults, "--json").json for place in ((), chips)]
+    assert found[0]["faults"] == found[1]["faults"]
+    assert found[0]["accuracy"] == found[1]["accuracy_over_chips"]["mean"], "an ideal crossbar is exact"
+    assert "analog with faults" in json.loads((folder / "report.json").read_text())["run"]
 
 
 @pytest.mark.parametrize(
