@@ -109,7 +109,9 @@ class Case:
         path = self.keep / f"bounds-{self.name}.npz"
         if not path.exists():
             shown = Samples(torch.from_numpy(self.calibration.x), torch.from_numpy(self.calibration.y))
-            found, report = fit_bounds(self.analog, self.bounds, shown, BoundFit(allowed=0.005))
+            found, report = fit_bounds(
+                self.analog, self.bounds, shown, BoundFit(allowed=0.005, pressures=(1.0, 0.1), steps=6, looks=2)
+            )
             print(f"{self.name}: learned bounds {report}", flush=True)
             np.savez(path, **found)
         return dict(np.load(path))
