@@ -32,7 +32,6 @@ MARKS = ("<!-- analog -->", "<!-- /analog -->")
 DAY = 86400.0
 DEVICES = {"pcm": (1.0, DAY, 30 * DAY), "reram": (1.0, DAY)}
 AGES = {1.0: "1 s", DAY: "1 day", 30 * DAY: "30 days"}
-SAVED = 400  # training samples that fit neurons and exit rule
 
 
 class Setting(NamedTuple):
@@ -43,7 +42,7 @@ class Setting(NamedTuple):
     calibration: int
 
 
-SETTINGS = {"mnist_cnn": Setting(32, 1000, SAVED), "resnet20_binary": Setting(64, 100, 128)}
+SETTINGS = {"mnist_cnn": Setting(32, 500, 200), "resnet20_binary": Setting(32, 50, 40)}
 
 
 class Configuration(NamedTuple):
