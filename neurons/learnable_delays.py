@@ -77,9 +77,11 @@ class LearnableDelays(SynapticHistoryLayer):
 
     The window is wide at first, so that a delay far from the right one feels a gradient, and narrows by ``anneal``; at
     the end ``freeze`` gives the layer of whole delays.  What is learned around windows that are still wider than one
-    step fits whole delays badly: ``settle`` makes them whole before the end, and the weights learn on.  ``delay`` is a parameter in steps; the layer holds it in 0 to
-    ``longest`` (a value beyond counts as the end, and still feels the gradient there).  It wants a learning rate of
-    about 100 times that of the weights, and no weight decay (see the source's settings).
+    step fits whole delays badly: ``settle`` makes them whole before the end, and the weights learn on.
+
+    ``delay`` is a parameter in steps; the layer holds it in 0 to ``longest`` (a value beyond counts as the end, and
+    still feels the gradient there).  It wants a learning rate of about 100 times that of the weights, and no weight
+    decay (see the source's settings).
     inputs, outputs, longest: numbers of units and the longest delay in steps; window: `GaussianWindow` or
     `TriangularWindow`, or one of your own; delay: the first delays, (outputs, inputs), (1, inputs) or (outputs, 1),
     drawn uniformly if left out; first_width: in steps, half of ``longest`` if left out.
