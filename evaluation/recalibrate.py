@@ -30,6 +30,7 @@ __all__ = ["Recalibrated", "fit_corrections", "recalibrate"]
 LEAST = 20  # samples
 RANGE_SAMPLES = 32
 ROUNDS, DAMPING = 2, 0.7  # of the biases by step, while all layers run on what chips give
+DEEPEST = 8  # layers of neurons: all move at once, and in deeper networks what they mend adds up to too much
 _LARGEST_GAIN = 4.0
 _VALUES = 1 << 26  # currents kept at a time
 
@@ -96,12 +97,13 @@ def fit_corrections(network: Network, chips: Chips, x: np.ndarray, steps: int) -
     First every layer is shown the digital network's own spikes: with A and C the currents of a unit on the chip and in
     the digital network, summed over the window, gain = cov(A, C) / var(A) over samples and places, and
     bias = mean(C - gain A) / T: the least squares.  Then all layers run on what the chips give, and the bias of each
-    step takes up what is still missing on average, some rounds over.
+    step takes up what is still missing on average, some rounds over; networks of more than 8 layers of neurons are left
+    without that.
     """
     graph = graph_of(network)
     fitting = _Fitting(network, chips, x, steps)
     corrections = {name: part.correction(steps, axis(graph, name)) for name, part in fitting.forced().items()}
-    for _ in range(ROUNDS):
+    for _ in range(ROUNDS if len(graph.of_operator("neuron")) <= DEEPEST else 0):
         missing = fitting.missing(corrections)
         corrections = {
             name: Correction(each.gain, each.bias + DAMPING * missing[name], each.axis)
