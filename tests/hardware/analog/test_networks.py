@@ -153,10 +153,8 @@ def test_converters_round_as_the_arrays_own(operator) -> None:
     assert len(fitted.arrays[name].tiles) > 1
     found = currents(AnalogEngine(fitted, max_steps=1), on_all(x, 2), 1)[0]
     wanted = fitted.arrays[name].read(rows.expand(2, -1, -1), [])
-    if operator == "linear":
-        wanted = wanted + torch.arange(6.0)
-    else:
-        wanted = wanted.unflatten(1, (5, -1)).transpose(2, 3)
+    offset = torch.arange(6.0)
+    wanted = wanted + offset if operator == "linear" else wanted.unflatten(1, (5, -1)).transpose(2, 3)
     torch.testing.assert_close(found, wanted.reshape(found.shape), rtol=1e-4, atol=1e-4)
     exact = currents(AnalogEngine(chips(graph, "ideal", instances=1), max_steps=1), x, 1)[0]
     assert not torch.allclose(found[:5], exact, atol=1e-3)
