@@ -128,7 +128,7 @@ class _Run:
     @property
     def _settled(self) -> bool:
         """Whether delays have to be whole in this epoch."""
-        return self.position.epoch >= self.settings.epochs * (1 - self.settings.settle_share)
+        return self.position.epoch + 1 > self.settings.epochs * (1 - self.settings.settle_share)
 
     @property
     def _may_be_best(self) -> bool:

@@ -63,13 +63,19 @@ def test_fitting_and_converters(command, folder: Path) -> None:
         (("--prices", "free"), "no scheme of prices"),
         (("--steps", "5000"), "possible here"),
         (("--compare", "torch"), "cannot be measured"),
-        (("--faults", "weights:1e-4"), "stuck cells"),
+        (("--faults", "spells:0.1"), "spells"),
     ],
 )
 def test_bad_options_end_with_2(command, folder: Path, extra: tuple[str, ...], said: str) -> None:
     done = command("run", folder, "--data", "digits", *ANALOG, *extra)
     assert done.code == 2
     assert said in done.error
+
+
+def test_faults_during_the_run_are_refused(command, folder: Path) -> None:
+    done = command("run", folder, "--data", "digits", *ANALOG, "--faults", "dropped_spikes:0.1")
+    assert done.code == 4
+    assert "analog cannot have faults during the run: dropped_spikes" in done.error
 
 
 def test_zero_instances_are_refused(command, folder: Path) -> None:

@@ -85,7 +85,8 @@ def test_a_membrane_stays_within_its_proven_range(code, reset, test, late):
     low, high = np.sort(rng.integers(-80, 81, (2, size)), 0)
     proven = state_interval(node, Interval(low.astype(float), high.astype(float)), steps)
     for _ in range(20):
-        state = {"v": arrays["initial"][None].astype(np.int64), "count": np.zeros((1, size), np.int64)}
+        zeros = np.zeros((1, size), np.int64)
+        state = {"v": arrays["initial"][None].astype(np.int64), "count": zeros, "fired": zeros}
         for _ in range(steps):
             x = np.where(rng.random(size) < 0.4, rng.choice([low, high]), rng.integers(low, high + 1))[None]
             before = dict(state)

@@ -213,3 +213,10 @@ def test_delays_settle_before_the_end_and_stay(make_settings: MakeSettings, fast
     layer.delay.data.copy_(before)
     train(task, make_settings(epochs=2, settle_share=1.0), fast)
     assert torch.equal(layer.delay, before), "settled from the beginning"
+
+
+def test_a_training_of_one_epoch_has_a_best_one(make_settings: MakeSettings) -> None:
+    x, y = torch.ones(20, 6, 3), torch.arange(20) % 2
+    network = Chain(LearnableDelays(3, 4, 2), nn.Linear(4, 2), LeakyIntegrator(beta=1.0))
+    task = Task(network, Samples(x, y), Samples(x, y), Sequence(), RateCrossEntropy())
+    assert train(task, make_settings(epochs=1))["best"]["epoch"] == 1
