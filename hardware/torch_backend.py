@@ -37,9 +37,13 @@ class TorchSession(Session):
         self.program.require_input(x, steps=1 if constant else len(x), constant=constant)
         if constant not in self._engines:
             self._engines[constant] = self._engine(constant)
-        engine, samples = self._engines[constant], torch.from_numpy(np.ascontiguousarray(x))
-        self._running = engine, samples, engine.start(samples) if constant else engine.initial_state(x.shape[1])
+        engine, samples = self._engines[constant], self._shown(torch.from_numpy(np.ascontiguousarray(x)), constant)
+        self._running = engine, samples, engine.start(samples) if constant else engine.initial_state(samples.shape[1])
         self._done = 0
+
+    def _shown(self, x: Tensor, constant: bool) -> Tensor:
+        """What the engine is shown for the samples x."""
+        return x
 
     def _engine(self, constant: bool) -> IntegerEngine:
         if self._transient is None:

@@ -1,18 +1,17 @@
 """Integer networks on crossbars, behind the protocol of backends: whole weights, whole currents, digital membranes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from ..._check import SpikeportError, UnsupportedError
+from ..._check import UnsupportedError
 from ...networks.engine import NetworkState, Observer
 from ...networks.graph import Node
-from ..backend import Recording, Session
 from ..forms import forms
 from ..program import IntegerProgram
+from ..torch_backend import TorchSession
 from ..torch_engine import IntegerEngine
 from .chips import Chips, ProgrammedNetwork, program_network
 from .crossbar import Crossbar
@@ -87,48 +86,25 @@ class AnalogIntegerEngine(IntegerEngine):
         return super()._folded(node, inputs)
 
 
-class AnalogSession(Session):
+class AnalogSession(TorchSession):
     """One batch on all chips; ``start`` takes a new one.
 
     A recording holds instances * n samples: all samples on the first chip, then all on the second.
     """
 
+    _engines: dict[bool, AnalogIntegerEngine]  # type: ignore[assignment]
+
     def __init__(self, program: IntegerProgram, chips: Chips) -> None:
-        self.program, self.chips = program, chips
-        self._engines: dict[bool, AnalogIntegerEngine] = {}
-        self._running: tuple[AnalogIntegerEngine, Tensor, Any] | None = None
-        self._done = 0
+        super().__init__(program)
+        self.chips = chips
 
-    def start(self, x: np.ndarray, *, constant: bool = True) -> None:
-        """Take fresh states for x (n, *features), or (steps, n, *features) with ``constant=False``; analog."""
-        self.program.require_input(x, steps=1 if constant else len(x), constant=constant)
-        if constant not in self._engines:
-            self._engines[constant] = AnalogIntegerEngine(self.program, self.chips, constant_input=constant)
-        engine, samples = self._engines[constant], torch.from_numpy(np.ascontiguousarray(x))
-        samples = on_all(samples, self.chips.instances) if constant else samples.repeat(
-            1, self.chips.instances, *([1] * (samples.ndim - 2))
-        )  # fmt: skip
-        self._running = engine, samples, engine.start(samples) if constant else engine.initial_state(samples.shape[1])
-        self._done = 0
+    def _engine(self, constant: bool) -> AnalogIntegerEngine:
+        return AnalogIntegerEngine(self.program, self.chips, constant_input=constant)
 
-    def advance(self, steps: int, *, record: Sequence[str] = ()) -> Recording:
-        """Run the next steps of all samples; raises RangeError beyond the steps that the program is proven for."""
-        if self._running is None:
-            raise SpikeportError("nothing is running; call start first")
-        engine, x, state = self._running
-        constant, reached = engine.constant_input, self._done + steps
-        block = x if constant else x[self._done : reached]
-        self.program.require_input(block.numpy(), steps=reached if constant else steps, constant=constant)
-        seen: dict[str, list[Tensor]] = {name: [] for name in (*record, self.program.graph.output.name)}
-
-        def observe(name: str, values: Tensor) -> None:
-            if name in seen:
-                seen[name].append(values.to(torch.int64))
-
-        _, state = engine.advance(block, state, steps, observe)
-        self._running, self._done = (engine, x, state), reached
-        found = {name: torch.cat(parts).numpy() for name, parts in seen.items()}
-        return Recording(found[self.program.graph.output.name], {name: found[name] for name in record})
+    def _shown(self, x: Tensor, constant: bool) -> Tensor:
+        """The samples once for each chip."""
+        count = self.chips.instances
+        return on_all(x, count) if constant else x.repeat(1, count, *([1] * (x.ndim - 2)))
 
     def report(self) -> dict[str, Any]:
         """The device, its age, the chips, and what their converters did."""
@@ -138,11 +114,6 @@ class AnalogSession(Session):
             "instances": self.chips.instances, "version": torch.__version__, "threads": torch.get_num_threads(),
             "conversions": sum(m.conversions for m in meters), "saturated": sum(m.saturated for m in meters),
         }  # fmt: skip
-
-    def close(self) -> None:
-        """Free everything; may be called twice."""
-        self._engines.clear()
-        self._running = None
 
 
 class AnalogBackend:
