@@ -13,6 +13,7 @@ run in which nobody leaves early costs what a run without early exit does.
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Generic, NamedTuple, TypeVar
 
@@ -78,7 +79,7 @@ def run_with_exit(
     Raises ShapeError for an empty x or a misshapen output, RangeError for a batch_size below 1, for
     a rule that cannot stop within max_steps, and for NaN in the output.
     """
-    run = _Run(engine, x, rule, batch_size, exchange_cost)
+    run = _run(engine, x, rule, batch_size, exchange_cost)
     while run.undecided:
         run.advance()
         if progress is not None:
@@ -95,41 +96,86 @@ def iterate_decisions(
     exchange_cost: float = EXCHANGE_COST,
 ) -> Iterator[tuple[int, Decision]]:
     """Yield (position in x, decision) as samples decide, the surest first; the rest is as for ``run_with_exit``."""
-    run = _Run(engine, x, rule, batch_size, exchange_cost)
-    return _decisions(run)
+    return _decisions(_run(engine, x, rule, batch_size, exchange_cost))
 
 
-def _decisions(run: "_Run[State]") -> Iterator[tuple[int, Decision]]:
+def _run(engine: StepEngine[State], x: Tensor, rule: AnyRule, batch_size: int, exchange_cost: float) -> "_Books[State]":
+    require_engine(engine)
+    require_samples(x, batch_size)
+    require_window(str(rule), rule.min_steps, engine.max_steps)
+    if math.isnan(exchange_cost) or exchange_cost < 0:
+        raise RangeError(f"exchange_cost is {exchange_cost}, but a cost in steps is at least 0.")
+    return _Single(engine, x, rule) if batch_size == 1 else _Run(engine, x, rule, batch_size, exchange_cost)
+
+
+def _decisions(run: "_Books[State]") -> Iterator[tuple[int, Decision]]:
     while run.undecided:
         for i in run.advance().tolist():
             yield i, Decision(int(run.label[i]), int(run.steps[i]), float(run.confidence[i]))
 
 
-class _Run(Generic[State]):
-    """The places of the batch (``sample``, ``age``, ``live``, ``state``), the queue (``queued``) and the results.
+class _Books(ABC, Generic[State]):
+    """What every run keeps: the samples, what was found for each, and how many wait or run.
 
-    ``memory`` is what a rule that looks back remembers of each place; None where there is nothing.
     The books are kept in NumPy: they are short, and its calls take a fraction of the time of torch's.
     """
 
     state: State
-    memory: Tensor | None = None
+    memory: Tensor | None = None  # what a rule that looks back remembers of each place; None where there is nothing
 
-    def __init__(
-        self, engine: StepEngine[State], x: Tensor, rule: AnyRule, batch_size: int, exchange_cost: float
-    ) -> None:
-        require_engine(engine)
-        require_samples(x, batch_size)
-        require_window(str(rule), rule.min_steps, engine.max_steps)
-        if math.isnan(exchange_cost) or exchange_cost < 0:
-            raise RangeError(f"exchange_cost is {exchange_cost}, but a cost in steps is at least 0.")
+    def __init__(self, engine: StepEngine[State], x: Tensor, rule: AnyRule) -> None:
         self.engine, self.x, self.rule = engine, x, rule
-        self.batch_size, self.exchange_cost = batch_size, exchange_cost
-        self.replacing = engine if isinstance(engine, Replacing) else None  # asked once: the answer takes its time
         counts = (torch.zeros(len(x), dtype=torch.int64) for _ in range(3))
         self.found = ExitRun(next(counts), next(counts), torch.zeros(len(x), dtype=torch.float64), next(counts))
         self.label, self.steps, self.confidence, self.steps_computed = (part.numpy() for part in self.found)
         self.undecided = len(x)
+
+    @abstractmethod
+    def advance(self) -> Integers:
+        """Compute one chunk, and return the positions of the samples that decided."""
+
+
+class _Single(_Books[State]):
+    """A batch of one: the samples run one after another, and nothing is exchanged."""
+
+    age = 0
+    block: Tensor | None = None
+
+    @torch.no_grad()
+    def advance(self) -> Integers:
+        """Compute one chunk of the sample that runs, or of the next one."""
+        sample = len(self.x) - self.undecided
+        if self.block is None:
+            self.block, self.age, self.memory = self.x[sample : sample + 1], 0, None
+            self.state = self.engine.start(self.block)
+        steps = min(self.engine.chunk, self.engine.max_steps - self.age)
+        output, self.state = self.engine.advance(self.block, self.state, steps)
+        require_output_block(output, steps, 1)
+        age = torch.tensor([self.age], device=output.device)
+        stops, self.memory = ask(self.rule, output, age, self.memory)
+        self.age += steps
+        self.steps_computed[sample] = self.age
+        at = next((t for t, stop in enumerate(stops[:, 0].tolist()) if stop), None)
+        if at is None and self.age < self.engine.max_steps:
+            return np.empty(0, dtype=np.int64)
+        at = steps - 1 if at is None else at
+        chosen = output[at, 0]
+        self.label[sample], self.steps[sample] = chosen.argmax().item(), self.age - steps + at + 1
+        self.confidence[sample] = self.rule.confidence(chosen).item()
+        self.undecided -= 1
+        self.block = None
+        return np.array([sample])
+
+
+class _Run(_Books[State]):
+    """The places of the batch (``sample``, ``age``, ``live``, ``state``) and the queue (``queued``)."""
+
+    def __init__(
+        self, engine: StepEngine[State], x: Tensor, rule: AnyRule, batch_size: int, exchange_cost: float
+    ) -> None:
+        super().__init__(engine, x, rule)
+        self.batch_size, self.exchange_cost = batch_size, exchange_cost
+        self.replacing = engine if isinstance(engine, Replacing) else None  # asked once: the answer takes its time
         self.queued = 0
         self._fill()
 
