@@ -17,6 +17,7 @@ from .normal import SYNAPSES, Normal, normalised
 from .program import DECAY_BITS, STATE_LIMIT, InputCode, IntegerProgram, information
 from .quantise import best_scales, power_of_two_steps, rounded
 from .ranges import Interval, state_interval, value_intervals
+from .rounding import Moments, rounded_to_inputs
 from .units import Group, groups, incoming, per_channel
 
 __all__ = ["MOST_FRACTION_BITS", "input_code", "lower"]
@@ -52,9 +53,13 @@ def input_code(low: float, high: float, *, step: float | None = None) -> InputCo
     return InputCode(scale, bottom, max(bottom + room, 1))
 
 
-def lower(graph: Graph, code: InputCode, *, steps: int = 64) -> IntegerProgram:
+def lower(
+    graph: Graph, code: InputCode, *, steps: int = 64, moments: Mapping[str, Moments] | None = None
+) -> IntegerProgram:
     """Return the integer program of a spiking graph for inputs in ``code``, proven for up to ``steps`` steps.
 
+    moments: of what synapses read (``rounding.input_moments``): their weights are rounded so that the current changes
+    least, and biases take over what is left of its mean.  Otherwise each weight is rounded to the nearest.
     Raises UnsupportedError that lists all that has no integer form, RangeError for steps outside 1 to 4096, and
     SpikeportError where a range cannot be met even with the coarsest weights.
     """
@@ -62,7 +67,7 @@ def lower(graph: Graph, code: InputCode, *, steps: int = 64) -> IntegerProgram:
         raise RangeError(f"steps is {steps}; choose 1 to 4096")
     normal = normalised(graph)
     for room in _ROOM:
-        program, beyond = _proven(_program(_Lowering(normal, code, steps, room), graph.information))
+        program, beyond = _proven(_program(_Lowering(normal, code, steps, room, moments or {}), graph.information))
         if not beyond:
             return program
     raise SpikeportError(f"states leave 24 bits within {steps} steps: {beyond}; ask for fewer steps")
@@ -82,8 +87,11 @@ class _Lowering:
     code: InputCode
     steps: int
     room: float
+    moments: Mapping[str, Moments] = field(default_factory=dict)
     units: dict[str, np.ndarray] = field(default_factory=dict)  # in full shape
     weights: dict[str, np.ndarray] = field(default_factory=dict)
+    left: dict[str, np.ndarray] = field(default_factory=dict)  # of the mean current, in units: biases take it over
+    relative: dict[str, float] = field(default_factory=dict)  # to the unit of a node's group
     coarser: dict[str, int] = field(default_factory=dict)
     beta_error: dict[str, float] = field(default_factory=dict)
 
@@ -113,6 +121,7 @@ class _Lowering:
     def choose(self, group: Group) -> None:
         """Choose the unit of a group and make its weights whole."""
         rows = {name: self.rows(self.graph.by_name[name], group) for name in group.synapses}
+        self.relative.update(group.relative)
         first = max(rows, key=lambda name: (rows[name].size, -group.synapses.index(name)))
         spread = rows[first] if group.channels else rows[first].reshape(1, -1)
         scale, bound = best_scales(spread), self.bound(group)
@@ -133,8 +142,24 @@ class _Lowering:
                 wanted if group.channels else wanted.reshape(1, -1), unit
             )  # fmt: skip
             step = np.broadcast_to(np.asarray(step), unit.shape)
-            whole = rounded(wanted, (unit * step)[:, None]) * step[:, None]
-            self.weights[name] = whole
+            self.weights[name] = self.rounded(name, wanted, unit * step) * step[:, None]
+
+    def rounded(self, name: str, rows: np.ndarray, scale: np.ndarray) -> np.ndarray:
+        """The whole weights of a synapse in units of ``scale``: by what it reads where that is known."""
+        scale = np.broadcast_to(scale, len(rows))
+        if name not in self.moments:
+            return rounded(rows, scale[:, None])
+        whole, left = rounded_to_inputs(rows, scale, self.moments[name].over(self.columns(self.graph.by_name[name])))
+        self.left[name] = left * self.relative[name]
+        return whole
+
+    def columns(self, node: Node) -> np.ndarray:
+        """The real value of one unit of what meets each weight of an output: (groups, columns)."""
+        source, weight = self.unit(node.sources[0]), node.arrays["weight"]
+        if node.operator == "linear":
+            return np.asarray(source.reshape(-1, source.shape[-1])[:1])
+        each = per_channel(node, source).reshape(node.attributes["groups"], -1)
+        return np.repeat(each, weight[0, 0].size, 1)
 
     def rows(self, node: Node, group: Group) -> np.ndarray:
         """The weights of a synapse, a row an output channel, for inputs in whole numbers and a group of unit 1."""
@@ -180,6 +205,9 @@ class _Lowering:
             key = "factor" if node.operator == "scale" else "weight"
             arrays = {key: _shaped(self.weights[node.name], node, self.graph.shapes[node.name])}
             shift = "shift" if node.operator == "scale" else "bias"
+            if node.name in self.left:
+                known = np.asarray(node.arrays.get(shift, 0.0), np.float64)
+                node = replace(node, arrays={**node.arrays, shift: known + self.left[node.name]})
             if shift in node.arrays:
                 arrays[shift] = self.whole(node, shift, self.unit(node.name))
         elif node.operator == "neuron":
