@@ -3,8 +3,10 @@
 python benchmarks/conversion_table.py --data DATA --keep DIR
 python benchmarks/integer_accuracy.py --data DATA --keep DIR [--rows NAME ...] [--limit N]
 
-Each row runs both networks of a folder that conversion_table.py kept on the same samples, none of which chose anything,
-and keeps accuracy, paired difference and its 95 % interval in benchmarks/results/integer_accuracy.json.
+Each row runs networks of a folder that conversion_table.py kept on the same samples, none of which chose anything: the
+float one, the integer one with weights rounded to the nearest, the one whose rounding is fitted to calibration samples,
+and, to see what any small change does, the float one with noise of 1e-4 of a layer's largest weight on its weights.
+Accuracy, paired difference and its 95 % interval are kept in benchmarks/results/integer_accuracy.json.
 """
 
 import argparse
@@ -20,14 +22,17 @@ from models import data_folder
 
 from spikeport import load_data
 from spikeport.evaluation.folder import read_folder
-from spikeport.evaluation.integer import input_range, integer_outputs
+from spikeport.evaluation.integer import FIT_SAMPLES, input_range, integer_outputs
 from spikeport.hardware.lower import input_code, lower
 from spikeport.hardware.program import IntegerProgram
+from spikeport.hardware.rounding import input_moments
 from spikeport.inference import accuracy_interval, paired_difference_interval
+from spikeport.networks.graph import Graph
 from spikeport.networks.outputs import outputs_over_time
 
 FILE = RESULTS / "integer_accuracy.json"
 STEPS = 32
+MOVED = 1e-4
 ALL = {**ROWS, "digits32": replace(ROWS["digits"], timesteps=STEPS, wanted={})}  # for as many steps as the others
 
 
@@ -40,35 +45,57 @@ def samples(row: Row, name: str, data: Path, held: Any, limit: int | None) -> An
     return load_data(spec, held.preprocessing, part=part, features=features, classes=classes, limit=limit)
 
 
-def program_of(held: Any, row: Row, data: Path) -> IntegerProgram:
-    """The integer network, made anew from the folder's float one and the range of the row's calibration samples."""
-    said = input_range(samples(row, "calibration", data, held, row.samples).x)
-    return lower(held.spiking, input_code(**said), steps=row.timesteps)
+def programs_of(held: Any, row: Row, data: Path) -> dict[str, IntegerProgram]:
+    """The integer networks, made anew from the folder's float one and the row's calibration samples."""
+    x = samples(row, "calibration", data, held, row.samples).x
+    code, steps = input_code(**input_range(x)), row.timesteps
+    moments = input_moments(held.spiking, x[:FIT_SAMPLES], steps)
+    return {
+        "integer": lower(held.spiking, code, steps=steps),
+        "fitted": lower(held.spiking, code, steps=steps, moments=moments),
+    }
+
+
+def moved(graph: Graph) -> Graph:
+    """The network with normal noise on its weights, MOVED of the largest of each layer."""
+    rng, nodes = np.random.default_rng(0), []
+    for node in graph.nodes:
+        if "weight" in node.arrays:
+            weight = np.asarray(node.arrays["weight"])
+            noise = MOVED * np.abs(weight).max() * rng.standard_normal(weight.shape)
+            node = replace(node, arrays={**node.arrays, "weight": (weight + noise).astype(np.float32)})
+        nodes.append(node)
+    return Graph.of(nodes, graph.information)
 
 
 def measured(row: Row, folder: Path, data: Path, limit: int | None) -> dict[str, Any]:
-    """Both networks on the same samples."""
+    """All networks on the same samples."""
     held = read_folder(folder)
     test = samples(row, "data", data, held, limit)
     steps = min(STEPS, row.timesteps)
-    program = program_of(held, row, data)
-    float_label = outputs_over_time(held.spiking, test.x, steps)[-1].argmax(1)
-    integer_label = integer_outputs(program, test.x, steps)[-1].argmax(1)
+    programs, real = programs_of(held, row, data), outputs_over_time(held.spiking, test.x, steps)[-1]
+    outputs = {key: integer_outputs(program, test.x, steps)[-1] for key, program in programs.items()}
+    outputs["moved"] = outputs_over_time(moved(held.spiking), test.x, steps)[-1]
     truth = torch.from_numpy(test.y)
-    change = paired_difference_interval(integer_label, float_label, truth)
     found: dict[str, Any] = {"title": row.title, "spikes": row.spikes, "n": len(test), "steps": steps}
-    for key, label in (("float", float_label), ("integer", integer_label)):
-        accuracy = float((label == truth).double().mean())
-        found[key] = {"accuracy": accuracy, "ci95": list(accuracy_interval(accuracy, len(test)))}
-    return {
-        **found,
-        "change": change.value,
-        "change_ci95": [change.low, change.high],
-        "labels_that_differ": float((integer_label != float_label).double().mean()),
-        "channels_with_coarser_weights": sum(
-            program.graph.information["integer"]["channels_with_coarser_weights"].values()
-        ),
-    }
+    found["float"] = accuracy_of(real, truth)
+    for key, output in outputs.items():
+        change = paired_difference_interval(output.argmax(1), real.argmax(1), truth)
+        found[key] = {
+            **accuracy_of(output, truth),
+            "change": change.value,
+            "change_ci95": [change.low, change.high],
+            "labels_that_differ": float((output.argmax(1) != real.argmax(1)).double().mean()),
+            "error": float((output - real).square().mean().sqrt() / real.std()),
+        }
+    coarser = programs["integer"].graph.information["integer"]["channels_with_coarser_weights"]
+    return {**found, "channels_with_coarser_weights": sum(coarser.values())}
+
+
+def accuracy_of(output: torch.Tensor, truth: torch.Tensor) -> dict[str, Any]:
+    """Share of right answers, with its interval."""
+    accuracy = float((output.argmax(1) == truth).double().mean())
+    return {"accuracy": accuracy, "ci95": list(accuracy_interval(accuracy, len(truth)))}
 
 
 def main() -> None:
@@ -88,9 +115,12 @@ def main() -> None:
             continue
         found[name] = measured(ALL[name], options.keep / name, options.data, options.limit)
         FILE.write_text(json.dumps(found, indent=1) + "\n")
-        low, high = found[name]["change_ci95"]
-        print(f"{name}: {100 * found[name]['change']:+.2f} points ({100 * low:+.2f} to {100 * high:+.2f}, "
-              f"n = {found[name]['n']}, T = {found[name]['steps']})")  # fmt: skip
+        print(f"{name}: n = {found[name]['n']}, T = {found[name]['steps']}")
+        for key in ("integer", "fitted", "moved"):
+            part = found[name][key]
+            low, high = part["change_ci95"]
+            print(f"  {key}: {100 * part['change']:+.2f} points ({100 * low:+.2f} to {100 * high:+.2f}), "
+                  f"{100 * part['labels_that_differ']:.2f} % of labels differ, error {part['error']:.3f}")  # fmt: skip
 
 
 if __name__ == "__main__":

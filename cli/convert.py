@@ -28,6 +28,15 @@ Spikes = Annotated[
     ),
 ]
 
+Rounding = Annotated[
+    str,
+    typer.Option(
+        "--rounding",
+        metavar="nearest|fitted",
+        help="How the integer network's weights become whole: fitted to DATA, errors cancel.",
+    ),
+]
+
 
 def convert(
     model: Annotated[str, typer.Argument(metavar="MODEL", help=options.MODEL_HELP, show_default=False)],
@@ -51,6 +60,7 @@ def convert(
             help="Try all spikes, methods and steps; take the fewest operations at most POINTS below the ANN.",
         ),
     ] = None,
+    rounding: Rounding = "nearest",
     num_samples: Annotated[
         int | None, typer.Option("--num-samples", "--limit", min=1, help="Take the first so many samples of DATA.")
     ] = None,
@@ -83,7 +93,7 @@ def convert(
     for path in left_behind(out):
         note(f"{path} is unfinished; a killed run left it, unless another one is at work. It can be removed.")
     source, data = read_model(model, calibration, preprocessing, weights, num_samples, allow_code)
-    converted = _converted(source, data, asked, spikes, timesteps, seed)
+    converted = _converted(source, data, asked, spikes, timesteps, seed, rounding)
     result = write_folder(out, converted, render_report, overwrite=overwrite)["convert"]
     missed = missed_accuracy(result, min_accuracy)
     shown = [*conversion_tables(result), f"written: {out} (see {out / 'report.html'})"]
@@ -108,16 +118,29 @@ def _asked(target: float | None, method: str, spikes: str, timesteps: int) -> "R
 
 
 def _converted(
-    source: "Source", data: "Dataset", asked: "Recipe | Auto | Search", spikes: str, timesteps: int, seed: int
+    source: "Source",
+    data: "Dataset",
+    asked: "Recipe | Auto | Search",
+    spikes: str,
+    timesteps: int,
+    seed: int,
+    rounding: str,
 ) -> "Converted":
     from ..evaluation.convert import convert_network
     from ..evaluation.search import Search, search_network
 
     with progress_bar() as progress:
         if isinstance(asked, Search):
-            return search_network(source, data, asked, seed=seed, progress=progress)
+            return search_network(source, data, asked, seed=seed, rounding=rounding, progress=progress)
         return convert_network(
-            source, data, method=asked, code=spikes, timesteps=timesteps, seed=seed, progress=progress
+            source,
+            data,
+            method=asked,
+            code=spikes,
+            timesteps=timesteps,
+            seed=seed,
+            rounding=rounding,
+            progress=progress,
         )
 
 

@@ -20,7 +20,7 @@ from ..hardware.program import IntegerProgram
 from ..inference import accuracy_interval, paired_difference_interval, steps_within
 from ..networks.graph import Graph
 from ..networks.outputs import outputs_over_time
-from .integer import input_range, integer_part
+from .integer import ROUNDINGS, input_range, integer_part
 
 __all__ = ["Converted", "ExitData", "Folds", "Progress", "convert_network", "folds_of"]
 
@@ -112,12 +112,14 @@ def convert_network(
     code: str = "binary",
     timesteps: int = 32,
     seed: int = 0,
+    rounding: str = "nearest",
     progress: Progress | None = None,
 ) -> Converted:
     """Convert a network with calibration data that are split, once, into *fit*, *choose* and *exit* (seeded).
 
     code: "binary"; "signed" (a spike of -1 takes one back that was given too early); "burst:4" (up to 4 spikes a step);
     "differential:8" (changes of a value in 8 sizes, between which any operator may stand).  timesteps: T, 1 to 4096.
+    rounding: how the integer network's weights become whole: to the "nearest", or "fitted" to what arrives in *fit*.
     method: a Choice is taken as it was made, for this network, these data, this code and this seed.
     Accuracies in the report are measured on the exit split, which chose nothing; without labels, agreement with the
     analog network stands in their place.
@@ -125,6 +127,8 @@ def convert_network(
     """
     if not 1 <= timesteps <= 4096:
         raise RangeError(f"timesteps is {timesteps}; choose 1 to 4096")
+    if rounding not in ROUNDINGS:
+        raise RangeError(f"rounding is {rounding!r}; choose one of: {', '.join(ROUNDINGS)}")
     parse_code(code)
     tell = progress or _silent
     tell("check the import", 0.0)
@@ -145,7 +149,9 @@ def convert_network(
     statistics = {"conversion": conversion, "input_range": input_range(x[folds.fit])}
     spiking = informed(choice.graph, {**information, **statistics})
     tell("lower to whole numbers", 0.0)
-    integer, report["integer"], outputs = integer_part(spiking, x[folds.exit], labels[folds.exit], held.outputs)
+    integer, report["integer"], outputs = integer_part(
+        spiking, x[folds.exit], labels[folds.exit], held.outputs, fit=x[folds.fit] if rounding == "fitted" else None
+    )
     held = replace(held, integer_outputs=outputs)
     return Converted(spiking, informed(analog, information), held, report, integer)
 

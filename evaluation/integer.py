@@ -11,15 +11,27 @@ from .._check import CorruptFileError, SpikeportError, UnsupportedError
 from ..conversion.rewrite import folded
 from ..hardware.lower import input_code, lower
 from ..hardware.program import InputCode, IntegerProgram
+from ..hardware.rounding import input_moments
 from ..inference import accuracy_interval, paired_difference_interval
 from ..networks.graph import Graph
 from ..networks.outputs import outputs_of
 from .engines import engine_of
 
-__all__ = ["INTEGER", "code_of", "input_range", "integer_outputs", "integer_part", "lowered"]
+__all__ = [
+    "FIT_SAMPLES",
+    "INTEGER",
+    "ROUNDINGS",
+    "code_of",
+    "input_range",
+    "integer_outputs",
+    "integer_part",
+    "lowered",
+]
 
 INTEGER = "network.int8.safetensors"
 BITS = 8
+FIT_SAMPLES = 256
+ROUNDINGS = ("nearest", "fitted")
 _RANGE = "input_range"
 _MANY = 4096  # different values; what has more is not counted in steps
 _OFF = 0.01  # of a step: a mean that was subtracted is seldom a whole number of steps
@@ -60,14 +72,19 @@ def code_of(graph: Graph) -> InputCode:
         raise CorruptFileError(f"the calibration statistics of this network make no sense ({error})") from None
 
 
-def lowered(graph: Graph) -> IntegerProgram:
+def lowered(graph: Graph, samples: np.ndarray | None = None) -> IntegerProgram:
     """The integer program of a spiking network for its own number of steps; raises what ``lower`` raises.
 
     Batch norms, which a network that was trained with spikes still has, go into the weights before them.
+    samples: (n, *features), on the first 256 of which the rounding of weights is fitted; None rounds to the nearest.
     """
     conversion = graph.information.get("conversion", {})
-    steps = conversion.get("timesteps") if isinstance(conversion, Mapping) else None
-    return lower(folded(graph), code_of(graph), steps=int(steps) if isinstance(steps, int) else 64)
+    said = conversion.get("timesteps") if isinstance(conversion, Mapping) else None
+    steps, plain = int(said) if isinstance(said, int) else 64, folded(graph)
+    nearest = lower(plain, code_of(graph), steps=steps)
+    if samples is None:
+        return nearest
+    return lower(plain, code_of(graph), steps=steps, moments=input_moments(plain, samples[:FIT_SAMPLES], steps))
 
 
 def integer_outputs(program: IntegerProgram, x: np.ndarray, steps: int) -> Tensor:
@@ -76,18 +93,24 @@ def integer_outputs(program: IntegerProgram, x: np.ndarray, steps: int) -> Tenso
 
 
 def integer_part(
-    graph: Graph, x: np.ndarray, labels: np.ndarray, outputs: np.ndarray, program: IntegerProgram | None = None
+    graph: Graph,
+    x: np.ndarray,
+    labels: np.ndarray,
+    outputs: np.ndarray,
+    program: IntegerProgram | None = None,
+    *,
+    fit: np.ndarray | None = None,
 ) -> tuple[IntegerProgram | None, dict[str, Any], np.ndarray | None]:
     """The integer program, what the report says of it, and its outputs (T, n, classes) in real units.
 
     (None, the reason, None) for a network without integer form.
 
-    program: where there is one already.  x, labels: (n, *features) and (n,), samples that chose nothing.
-    outputs: (T, n, classes) of the float network.
+    program: where there is one already.  fit: samples for ``lowered``.  x, labels: (n, *features) and (n,), of samples
+    that chose nothing.  outputs: (T, n, classes) of the float network.
     ``accuracy_change`` is integer - float at T, with its paired interval.
     """
     try:
-        program = lowered(graph) if program is None else program
+        program = lowered(graph, fit) if program is None else program
     except UnsupportedError as error:
         return None, {"refused": str(error)}, None
     made = integer_outputs(program, x, len(outputs)).numpy()
@@ -97,6 +120,7 @@ def integer_part(
     said = program.graph.information["integer"]
     about = {
         "bits": BITS,
+        "rounding": said.get("rounding", "nearest"),
         "n": len(x),
         "accuracy": accuracy,
         "accuracy_ci95": list(accuracy_interval(accuracy, len(x))),

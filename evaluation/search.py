@@ -62,7 +62,13 @@ class Search:
 
 
 def search_network(
-    source: Source, calibration: Dataset, search: Search, *, seed: int = 0, progress: Progress | None = None
+    source: Source,
+    calibration: Dataset,
+    search: Search,
+    *,
+    seed: int = 0,
+    rounding: str = "nearest",
+    progress: Progress | None = None,
 ) -> Converted:
     """Convert with the method, code and steps that reach the target at the fewest operations; the JSON has ``search``.
 
@@ -95,7 +101,14 @@ def search_network(
     best = enough[0] if enough else front[-1]
     choice = Choice(points[best], best.method, _reason(best, search, wanted, n, len(points), bool(enough)), ())
     made = convert_network(
-        source, calibration, method=choice, code=best.code, timesteps=best.steps, seed=seed, progress=progress
+        source,
+        calibration,
+        method=choice,
+        code=best.code,
+        timesteps=best.steps,
+        seed=seed,
+        rounding=rounding,
+        progress=progress,
     )
     about = {
         **asdict(search),

@@ -247,7 +247,8 @@ class _Lowering:
 
     def notes(self) -> dict[str, Any]:
         """What the lowering has to say, as JSON."""
-        return {"channels_with_coarser_weights": self.coarser, "decay_error": self.beta_error}
+        rounding = "fitted" if self.moments else "nearest"
+        return {"channels_with_coarser_weights": self.coarser, "decay_error": self.beta_error, "rounding": rounding}
 
 
 def _real(normal: Normal) -> Graph:

@@ -1,10 +1,10 @@
 """Which way weights are rounded, fitted to what arrives: errors that cancel where inputs come together.
 
 For the weights w of an output and inputs with mean m and covariance H, whole q are sought with a small
-(w - s q)^T H (w - s q).  Columns are rounded one after the other, those of the largest variance first, and each passes its
-error on to the columns that are still to come.  What is left on average, (w - s q)^T m, is for the bias to take over.
+(w - s q)^T H (w - s q).  Columns are rounded one after the other, those of the largest variance first, and each passes
+its error on to those that are still to come.  What is left on average, (w - s q)^T m, is for the bias to take over.
 An input is the mean of what a place sends in the window: what spikes add up to decides, not their order.
-Sources: Frantar et al. 2022 (arXiv 2210.17323), after Hassibi and Stork 1992; the bias: Nagel et al. 2019 (arXiv 1906.04721).
+Sources: Frantar et al. 2022 (arXiv 2210.17323), after Hassibi and Stork 1992; biases: Nagel et al. 2019 (1906.04721).
 """
 
 from typing import NamedTuple
@@ -28,7 +28,7 @@ _DAMPING = 0.01  # of the mean variance: what was never seen is rounded to the n
 
 
 class Moments(NamedTuple):
-    """Of the inputs of a synapse, by group of channels: mean (groups, columns), covariance (groups, columns, columns)."""
+    """Of what a synapse reads, by group of channels: mean (groups, columns), covariance (groups, columns, columns)."""
 
     mean: np.ndarray
     covariance: np.ndarray

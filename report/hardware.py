@@ -26,7 +26,7 @@ def _integer(said: Part) -> str:
         f"{num(said['accuracy_change'], percent_fine)}, 95\u202f% CI {span(said['accuracy_change_ci95'], percent_fine)}"
     )
     rows = [
-        ("Weights", f"{num(said['bits'], steps)} bits"),
+        ("Weights", f"{num(said['bits'], steps)} bits{_rounding(said['rounding'].text())}"),
         ("Accuracy", f"{num(said['accuracy'], percent_fine)} (n = {num(said['n'], steps)}, the exit part)"),
         ("Change against the float network", change),
         ("Largest state", f"{num(said['largest_state'], count)} of 8.39\u202fM (24 bits), proven"),
@@ -34,6 +34,10 @@ def _integer(said: Part) -> str:
         ("Largest error of a decay", num(said["decay_error"], plain)),
     ]
     return f'<div class="card"><h3>Integer network</h3>{pairs(rows)}</div>'
+
+
+def _rounding(said: str) -> str:
+    return ", rounded to fit what arrives" if said == "fitted" else ""
 
 
 def _agreement(runs: list[Part]) -> str:

@@ -1,4 +1,5 @@
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -16,3 +17,13 @@ def test_evaluate_takes_the_integer_network(command, converted: Path, tmp_path: 
 
 def test_other_bits_are_refused(command, converted: Path) -> None:
     assert command("evaluate", converted, "--data", "digits", "--bits", "4").code == 2
+
+
+def test_rounding_is_fitted_when_asked(command, model: Path, arguments: Callable[..., list[str]]) -> None:
+    done = command(*arguments(model), "-o", "out", "--rounding", "fitted", "--json")
+    assert done.code == 0, done.err
+    assert done.json["integer"]["rounding"] == "fitted"
+    refused = command(*arguments(model), "-o", "other", "--rounding", "up", "--json")
+    assert refused.code == 2
+    assert "nearest, fitted" in refused.err
+    assert not Path("other").exists()

@@ -4,6 +4,7 @@ import torch
 
 from spikeport.evaluation.integer import code_of, input_range, integer_outputs, integer_part
 from spikeport.hardware.reference import run_reference
+from spikeport.networks.outputs import outputs_over_time
 
 
 def test_a_conversion_brings_its_integer_network(digits):
@@ -60,3 +61,17 @@ def test_a_network_without_integer_form_is_no_error(digits):
     assert program is None
     assert outputs is None
     assert "convert the network first" in said["refused"]
+
+
+def test_rounding_that_is_fitted_says_so_and_stays_near(digits):
+    converted = digits.converted
+    fit = digits.calibration.x[:100]
+    real = outputs_over_time(converted.spiking, digits.evaluation.x, 8).numpy()
+    arguments = converted.spiking, digits.evaluation.x, digits.evaluation.y, real
+    program, said, outputs = integer_part(*arguments, fit=fit)
+    _, nearest, rounded = integer_part(*arguments)
+    assert (said["rounding"], nearest["rounding"]) == ("fitted", "nearest")
+    errors = [np.square(each[-1] - real[-1]).mean() for each in (outputs, rounded)]
+    assert errors[0] < errors[1]
+    wanted = program.real_output(run_reference(program, digits.evaluation.x[:20], 8)[0])
+    np.testing.assert_array_equal(outputs[:, :20], wanted)
