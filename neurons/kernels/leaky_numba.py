@@ -9,6 +9,7 @@ from .formulas_cpu import RATIONAL, Floats
 from .leaky_cpu import leaky_backward, leaky_backward_plain, leaky_forward
 from .leaky_reference import Firing
 from .leaky_steps import Formula
+from .memory import in_large_pages
 
 __all__ = ["backward_numba", "forward_numba"]
 
@@ -23,7 +24,7 @@ def forward_numba(
 ) -> tuple[Tensor, Tensor]:
     """Return spikes and new membrane; fill ``saved`` unless it is empty.  float16 is computed as float32."""
     wide = current.float() if current.dtype == torch.float16 else current
-    spikes = torch.empty_like(wide, memory_format=torch.contiguous_format)
+    spikes = in_large_pages(torch.empty_like(wide, memory_format=torch.contiguous_format))
     after = torch.empty_like(membrane, memory_format=torch.contiguous_format)
     state = map(_array, (membrane, after, *_each(beta, threshold, current.shape[2])))
     arguments = (*current.shape[:2], _array(wide), *state, _factors(firing), _array(spikes), _array(saved))
@@ -45,7 +46,7 @@ def backward_numba(  # noqa: PLR0913 - what the forward pass had, and the two gr
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the gradients of current, membrane, beta and threshold; the last two (batch, features), or (0, 0)."""
     wide = to_spikes.float() if to_spikes.dtype == torch.float16 else to_spikes
-    to_current = torch.empty_like(wide, memory_format=torch.contiguous_format)
+    to_current = in_large_pages(torch.empty_like(wide, memory_format=torch.contiguous_format))
     to_membrane = torch.empty_like(to_after, memory_format=torch.contiguous_format)
     shape = to_after.shape if parameters else (0, 0)
     sums = to_after.new_empty(shape), to_after.new_empty(shape)

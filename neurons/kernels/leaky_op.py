@@ -14,6 +14,7 @@ from ..._check import UnsupportedError
 from . import dispatch, leaky_gpu
 from .leaky_reference import Firing
 from .leaky_steps import steps_backward, steps_forward
+from .memory import in_large_pages
 
 __all__ = ["backward", "forward"]
 
@@ -58,7 +59,7 @@ def _forward(  # noqa: PLR0913 - an operator takes plain values
     bfloat16 for float32 currents too.
     """
     firing = Firing(reset, strict, late, detach)
-    saved = current.new_empty(current.shape if save else 0, dtype=_saved_type(current, compact))
+    saved = in_large_pages(current.new_empty(current.shape if save else 0, dtype=_saved_type(current, compact)))
     if current.device.type == "cpu" and dispatch.threads_survive():
         from .leaky_numba import forward_numba
 

@@ -1,0 +1,36 @@
+"""Fresh memory in large pages: a kernel that streams loses much of its time to faults and look-ups of small ones."""
+
+import ctypes
+import sys
+from functools import cache
+from typing import Any
+
+from torch import Tensor
+
+__all__ = ["in_large_pages"]
+
+LEAST_BYTES = 4 << 20  # two large pages: less gains nothing
+_PAGE = 4096
+_MADV_HUGEPAGE = 14  # linux/mman.h
+
+
+def in_large_pages(x: Tensor) -> Tensor:
+    """Ask Linux to back the memory of a fresh contiguous tensor with large pages, and return it.
+
+    Only advice (madvise(2)): where it is not taken, on other systems and for small tensors nothing changes.
+    """
+    size = x.numel() * x.element_size()
+    advise = _madvise()
+    if size >= LEAST_BYTES and x.device.type == "cpu" and advise is not None:
+        first = -(-x.data_ptr() // _PAGE) * _PAGE
+        advise(first, (x.data_ptr() + size - first) // _PAGE * _PAGE, _MADV_HUGEPAGE)
+    return x
+
+
+@cache
+def _madvise() -> Any:
+    if not sys.platform.startswith("linux"):
+        return None
+    found = ctypes.CDLL(None).madvise
+    found.argtypes, found.restype = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int), ctypes.c_int
+    return found
