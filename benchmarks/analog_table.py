@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from conversion_table import README, RESULTS, ROWS
+from conversion_table import RESULTS, ROWS
+from readme import put_table
 
 from spikeport.data import Dataset, load_data
 from spikeport.evaluation.analog import AnalogDesign, run_on_chips
@@ -28,7 +29,6 @@ from spikeport.evaluation.recalibrate import recalibrate
 from spikeport.networks.outputs import outputs_over_time
 
 FILE = RESULTS / "analog.json"
-MARKS = ("<!-- analog -->", "<!-- /analog -->")
 DAY = 86400.0
 DEVICES = {"pcm": (1.0, DAY, 30 * DAY), "reram": (1.0, DAY)}
 AGES = {1.0: "1 s", DAY: "1 day", 30 * DAY: "30 days"}
@@ -141,15 +141,11 @@ def _percent(share: float) -> str:
 
 
 def write(found: dict[str, Any]) -> None:
-    """Keep the rows, and the table in README where it has the marks."""
+    """Keep the rows, and the table in README."""
     partial = FILE.with_suffix(".partial")
     partial.write_text(json.dumps(found, indent=1) + "\n")
     partial.replace(FILE)
-    text = README.read_text(encoding="utf-8")
-    if all(mark in text for mark in MARKS):
-        before, after = text.split(MARKS[0])[0], text.split(MARKS[1])[1]
-        body = "\n".join(table(found))
-        README.write_text(f"{before}{MARKS[0]}\n{body}\n{MARKS[1]}{after}", encoding="utf-8")
+    put_table("analog", "\n".join(table(found)))
 
 
 def main() -> None:

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 from backend_networks import Network, digits_demo, lava_dl, trained
+from readme import put_table
 
 from spikeport.data import Preprocessing
 from spikeport.evaluation.integer import input_range
@@ -32,8 +33,6 @@ from spikeport.networks.outputs import outputs_over_time
 
 HERE = Path(__file__).resolve().parent
 RESULT = HERE / "results" / "backends.json"
-README = HERE.parent / "README.md"
-MARKS = ("<!-- backends -->", "<!-- /backends -->")
 INTEGER = "network.int8.safetensors"
 VALUES = 1 << 26  # spikes recorded at a time
 
@@ -175,9 +174,7 @@ def write_readme() -> None:
         ]
         cells = [cell(found["backends"].get(column)) for column in columns]
         lines.append(" | ".join([f"| {row.title}", str(row.steps), *shares, f"{found['n']:,}", *cells]) + " |")
-    text = README.read_text(encoding="utf-8")
-    first, last = (text.index(mark) for mark in MARKS)
-    README.write_text(text[: first + len(MARKS[0])] + "\n" + "\n".join(lines) + "\n" + text[last:], encoding="utf-8")
+    put_table("backends", "\n".join(lines))
 
 
 def cell(found: dict[str, Any] | None) -> str:

@@ -21,14 +21,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from readme import put_table
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
-README = HERE.parent / "README.md"
 PEER_TITLE = """SpikingJelly 2.0.0 on the same networks and the first n of the same test samples (binary spikes;
 threshold balancing by its number of calibration batches; in brackets with the peer's own readout delay, which must
 know T first):"""
-MARKS = ("<!-- results -->", "<!-- /results -->")
 PIXELS = ["--layout", "NHWC", "--scale", "1/255", "--mean", "0.485,0.456,0.406", "--std", "0.229,0.224,0.225"]
 RESNET_OPTIONS = (*PIXELS, "--method", "mse")  # auto tries six methods; it takes six times as long
 KEYWORDS = ["--scale", "0.5847029", "--mean", "48.53"]
@@ -263,10 +262,7 @@ def peer_cells(outcome: dict[str, Any]) -> list[str]:
 def write_readme() -> None:
     """Put the table of all results that lie there between the marks."""
     peers = RESULTS / "peers.json"  # of peers/collect.py
-    text = table(json.loads(peers.read_text()) if peers.exists() else {})
-    before, rest = README.read_text().split(MARKS[0])
-    _, after = rest.split(MARKS[1])
-    README.write_text(f"{before}{MARKS[0]}\n{text}\n{MARKS[1]}{after}")
+    put_table("results", table(json.loads(peers.read_text()) if peers.exists() else {}))
 
 
 def main() -> None:

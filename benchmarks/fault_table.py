@@ -13,7 +13,6 @@ repeated; README gets what is there.
 
 import argparse
 import json
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -25,6 +24,7 @@ import numpy as np
 import torch
 from conversion_table import RESULTS, ROWS
 from integer_accuracy import samples
+from readme import put_table
 from scipy.stats import t as student
 
 from spikeport.conversion.rewrite import without_lines
@@ -43,8 +43,7 @@ from spikeport.networks.protection import activation_maxima, maximum_bounds, wit
 from spikeport.training.bounds import BoundFit, fit_bounds
 from spikeport.training.step import Samples
 
-FILE, README = RESULTS / "faults.json", RESULTS.parent.parent / "README.md"
-MARKS = ("<!-- faults -->", "<!-- /faults -->")
+FILE = RESULTS / "faults.json"
 SLACK = 0.1  # of limits, as samples that were not seen spike a little more; none is needed where neurons are tried
 SHARE, TRIED = 0.1, 64  # of the samples: more than its limit in so many makes a neuron hyperactive; how many are tried
 LIMITING = 500  # calibration samples that limits are taken from
@@ -258,13 +257,8 @@ def tables(kept: dict[str, Any]) -> Iterator[str]:
 
 
 def write(kept: dict[str, Any]) -> None:
-    """Put the tables between README's marks, if it has them."""
-    text = README.read_text(encoding="utf-8")
-    if not all(mark in text for mark in MARKS):
-        sys.exit(f"README needs the marks {' and '.join(MARKS)}")
-    before, after = text.split(MARKS[0])[0], text.split(MARKS[1])[1]
-    body = "\n".join(tables(kept)).strip()
-    README.write_text(f"{before}{MARKS[0]}\n{body}\n{MARKS[1]}{after}", encoding="utf-8")
+    """Put the tables between README's marks."""
+    put_table("faults", "\n".join(tables(kept)).strip())
 
 
 def main() -> None:

@@ -5,16 +5,15 @@ no row.
 """
 
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from qcfs_table import line as qcfs_line
+from readme import put_table
 
 HERE = Path(__file__).resolve().parent
-RESULTS, README = HERE / "results", HERE.parent / "README.md"
-MARKS = ("<!-- few -->", "<!-- /few -->")
+RESULTS = HERE / "results"
 RULES = ("confidence", "margin", "entropy", "gap", "patience", "average", "gate")
 
 
@@ -100,13 +99,8 @@ def promises() -> Iterator[str]:
 
 def main() -> None:
     """Put the tables between the marks; ends where README lacks them."""
-    text = README.read_text(encoding="utf-8")
-    if not all(mark in text for mark in MARKS):
-        sys.exit(f"README needs the marks {' and '.join(MARKS)}")
     parts = ["\n".join(part()) for part in (trained, rules, promises)]
-    body = "\n\n".join(part for part in parts if part)
-    before, after = text.split(MARKS[0])[0], text.split(MARKS[1])[1]
-    README.write_text(f"{before}{MARKS[0]}\n{body}\n{MARKS[1]}{after}", encoding="utf-8")
+    put_table("few", "\n\n".join(part for part in parts if part))
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from physical_layers import Deep, Tile, aware, fit_backprop, readout_only
+from readme import put_table
 from sklearn.datasets import load_digits
 from torch import Tensor
 from training_table import STUDENT
@@ -28,8 +29,7 @@ from spikeport.data.preprocessing import Preprocessing
 from spikeport.training.forward_forward import ForwardForwardSettings, Physical, fit_forward_forward
 
 HERE = Path(__file__).resolve().parent
-RESULTS, README = HERE / "results" / "forward_forward.json", HERE.parent / "README.md"
-MARKS = ("<!-- forward-forward -->", "<!-- /forward-forward -->")
+RESULTS = HERE / "results" / "forward_forward.json"
 CLASSES, WIDTH, OUTPUTS = 10, 256, 256
 EPOCHS = {"digits": 30, "mnist": 10}
 MISMATCHES, AWARE = (0.0, 0.1, 0.3, 0.5, 1.0), (0.3, 1.0)
@@ -151,11 +151,7 @@ def _shown(values: list[float]) -> str:
 
 def write_readme(kept: dict[str, Any]) -> None:
     """Put the table between the marks; ends where README lacks them."""
-    text = README.read_text(encoding="utf-8")
-    if not all(mark in text for mark in MARKS):
-        sys.exit(f"README needs the marks {' and '.join(MARKS)}")
-    before, after = text.split(MARKS[0])[0], text.split(MARKS[1])[1]
-    README.write_text(f"{before}{MARKS[0]}\n{table(kept)}\n{MARKS[1]}{after}", encoding="utf-8")
+    put_table("forward-forward", table(kept))
 
 
 def main() -> None:

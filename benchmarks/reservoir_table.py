@@ -11,17 +11,16 @@ what lies there is not measured again, and the table is written after each part.
 import argparse
 import json
 import statistics
-import sys
 from pathlib import Path
 from typing import Any
 
 import torch
+from readme import put_table
 from reservoir_runs import DATA, MANY, UNITS, WEAR, costs, make, probes, retrievals, wear
 from training_table import STUDENT
 
 HERE = Path(__file__).resolve().parent
-RESULTS, README = HERE / "results" / "reservoir.json", HERE.parent / "README.md"
-MARKS = ("<!-- reservoir -->", "<!-- /reservoir -->")
+RESULTS = HERE / "results" / "reservoir.json"
 TITLES = {"nmnist": "N-MNIST events", "fsdd": "spoken digits"}
 CHANCES = {"seen of 7": 100 / 7, "unseen of 2": 50.0, "seen of 10": 10.0, "unseen of 10": 10.0}
 KINDS = {"resistive": "resistive", "gaussian": "Gaussian", "summed": "summed events"}
@@ -131,11 +130,7 @@ def _retrieval(kept: dict[str, Any]) -> list[str]:
 
 def write_readme(kept: dict[str, Any]) -> None:
     """Put the tables between the marks; ends where README lacks them."""
-    text = README.read_text(encoding="utf-8")
-    if not all(mark in text for mark in MARKS):
-        sys.exit(f"README needs the marks {' and '.join(MARKS)}")
-    before, after = text.split(MARKS[0])[0], text.split(MARKS[1])[1]
-    README.write_text(f"{before}{MARKS[0]}\n{table(kept)}\n{MARKS[1]}{after}", encoding="utf-8")
+    put_table("reservoir", table(kept))
 
 
 def main() -> None:

@@ -5,14 +5,13 @@ run, as a multiple of ours.  What a script has not measured has no row.
 """
 
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from readme import put_table
+
 HERE = Path(__file__).resolve().parent
-README = HERE.parent / "README.md"
-MARKS = ("<!-- speed -->", "<!-- /speed -->")
 PEERS = ("snntorch", "spikingjelly", "norse", "sinabs")
 WANTED = {  # what the project wants to be, in multiples of our time
     "T=16": (5, 4.5, 5, 10),
@@ -87,18 +86,13 @@ def engine_lines() -> Iterator[str]:
 
 def main() -> None:
     """Put the tables between the marks; ends where README lacks them."""
-    text = README.read_text(encoding="utf-8")
-    if not all(mark in text for mark in MARKS):
-        sys.exit(f"README needs the marks {' and '.join(MARKS)}")
     first = (read("lif_layer") or {}).get("first_call_cpu_s")
     said = (
         f"\nFirst call of a process, CPU seconds: {first['cold']:.1f} with an empty cache, {first['cached']:.1f} after."
         if first
         else ""
     )
-    body = "\n".join([HEAD, *layer_lines(), said, "", ENGINE_HEAD, *engine_lines()])
-    before, after = text.split(MARKS[0])[0], text.split(MARKS[1])[1]
-    README.write_text(f"{before}{MARKS[0]}\n{body}\n{MARKS[1]}{after}", encoding="utf-8")
+    put_table("speed", "\n".join([HEAD, *layer_lines(), said, "", ENGINE_HEAD, *engine_lines()]))
 
 
 if __name__ == "__main__":

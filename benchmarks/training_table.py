@@ -20,10 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from readme import put_table
+
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "training"
-README = HERE.parent / "README.md"
-MARKS = ("<!-- training -->", "<!-- /training -->")
 STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}  # 97.5 % of the t distribution, by the number of seeds
 
 
@@ -168,11 +168,7 @@ def table() -> str:
 
 def write_readme() -> None:
     """Put the table between the marks; raises SystemExit where they are missing."""
-    text = README.read_text(encoding="utf-8")
-    if not all(mark in text for mark in MARKS):
-        sys.exit(f"README needs the marks {' and '.join(MARKS)}")
-    before, after = text.split(MARKS[0])[0], text.split(MARKS[1])[1]
-    README.write_text(f"{before}{MARKS[0]}\n{table()}\n{MARKS[1]}{after}", encoding="utf-8")
+    put_table("training", table())
 
 
 def main() -> None:

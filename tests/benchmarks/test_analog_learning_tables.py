@@ -21,10 +21,12 @@ def load(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
 
     def loaded(name: str) -> ModuleType:
         script = importlib.import_module(name)
-        if hasattr(script, "MARKS"):
-            readme = tmp_path / "README.md"
-            readme.write_text(f"before\n{script.MARKS[0]}\nold\n{script.MARKS[1]}\nafter\n", encoding="utf-8")
-            monkeypatch.setattr(script, "README", readme)
+        if hasattr(script, "put_table"):
+            readme = importlib.import_module("readme")
+            first, last = readme.marks(name.removesuffix("_table").replace("_", "-"))
+            path = tmp_path / "README.md"
+            path.write_text(f"before\n{first}\nold\n{last}\nafter\n", encoding="utf-8")
+            monkeypatch.setattr(readme, "README", path)
             monkeypatch.setattr(script, "RESULTS", tmp_path / "results.json")
         return script
 
@@ -41,7 +43,7 @@ def seed(value: float, wear: list[str]) -> dict[str, Any]:
     }
 
 
-def test_reservoirs_are_shown_with_their_seeds_and_chances(load: Load) -> None:
+def test_reservoirs_are_shown_with_their_seeds_and_chances(load: Load, tmp_path: Path) -> None:
     script = load("reservoir_table")
     wear = list(script.WEAR)
     kept = {"nmnist": {"0": seed(0.8, wear), "1": seed(0.9, wear)}, "fsdd": {"0": seed(0.7, wear)}}
@@ -49,7 +51,7 @@ def test_reservoirs_are_shown_with_their_seeds_and_chances(load: Load) -> None:
     kinds = dict.fromkeys(script.KINDS, asked)
     kept["retrieval"] = {"0": {**kinds, "pairs": {"of 2": [0.25] * 22 + [0.75] * 23, "of 10": 0.05}}}
     script.write_readme(kept)
-    text = script.README.read_text(encoding="utf-8")
+    text = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert text.startswith("before\n")
     assert text.endswith("after\n")
     assert "| N-MNIST events | 2 × 160 | 85.0 ± 63.5 |" in text
@@ -59,7 +61,9 @@ def test_reservoirs_are_shown_with_their_seeds_and_chances(load: Load) -> None:
     assert "gallery of 2 | 50.0 | 50.6 (one seed) (a pair alone: 25 to 75)" in text
 
 
-def test_forward_forward_is_measured_once_and_shown_with_its_reads(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_forward_forward_is_measured_once_and_shown_with_its_reads(
+    load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     script, runs = load("forward_forward_table"), list[str]()
 
     def measured(method: str, *_: object) -> float:
@@ -72,17 +76,18 @@ def test_forward_forward_is_measured_once_and_shown_with_its_reads(load: Load, m
     script.main()
     script.main()
     assert runs == 2 * list(script.methods()), "nothing is measured twice"
-    text = script.README.read_text(encoding="utf-8")
+    text = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert "| forward-forward, tiles unknown | 90.00 ± 0.00 (2 seeds) | 60 / 10 |" in text
     assert json.loads(script.RESULTS.read_text(encoding="utf-8"))["digits"]["chosen"]["ff"] == [1.0, 4.0]
 
 
-def test_a_readme_without_marks_ends_the_script(load: Load) -> None:
+def test_a_readme_without_marks_ends_the_script(load: Load, tmp_path: Path) -> None:
     for name in ("reservoir_table", "forward_forward_table"):
         script = load(name)
-        script.README.write_text("nothing", encoding="utf-8")
+        (tmp_path / "README.md").write_text("nothing", encoding="utf-8")
         with pytest.raises(SystemExit, match="marks"):
             script.write_readme({})
+        assert (tmp_path / "README.md").read_text(encoding="utf-8") == "nothing"
 
 
 def test_a_twin_that_is_right_is_the_tile_but_for_its_noise(load: Load) -> None:

@@ -17,7 +17,7 @@ def script(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     found = importlib.import_module("training_table")
     readme = tmp_path / "README.md"
     readme.write_text("before\n<!-- training -->\nold\n<!-- /training -->\nafter\n", encoding="utf-8")
-    monkeypatch.setattr(found, "README", readme)
+    monkeypatch.setattr(importlib.import_module("readme"), "README", readme)
     monkeypatch.setattr(found, "RESULTS", tmp_path / "results")
     yield found
     sys.modules.pop("training_table", None)
@@ -29,7 +29,7 @@ def test_a_finished_run_is_kept_and_the_table_written_after_each(
     tables, started = [], []
 
     def example(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
-        tables.append(script.README.read_text(encoding="utf-8"))
+        tables.append((tmp_path / "README.md").read_text(encoding="utf-8"))
         seed = int(command[command.index("--seed") + 1])
         started.append(seed)
         printed = json.dumps({"test_accuracy": 0.97 + 0.01 * seed, "ci95": [0.9, 1.0], "n": 10000})
@@ -45,7 +45,7 @@ def test_a_finished_run_is_kept_and_the_table_written_after_each(
     monkeypatch.setattr(sys, "argv", [*sys.argv, "--again", "--seeds", "1"])
     script.main()
     assert started == [0, 1, 2, 1]
-    text = script.README.read_text(encoding="utf-8")
+    text = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert text.startswith("before\n<!-- training -->\n| task |")
     assert text.endswith("<!-- /training -->\nafter\n")
 
