@@ -11,10 +11,17 @@ from typing import Any
 
 from qcfs_table import line as qcfs_line
 from readme import put_table
+from vit_peer import table as peer_table
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
 RULES = ("confidence", "margin", "entropy", "gap", "patience", "average", "gate")
+
+PEER = """\
+The same transformer on {n:,} of these images ({ann:.2f} % as trained) beside SpikingJelly 2.0.0's approximation for
+transformers (STA, its mode with spikes; events are values other than 0, a sample and window).  Ours sends values of fewer
+bits, STA fewer of them, and fewer bits in all (`benchmarks/vit_peer.py`):
+"""
 
 
 def read(name: str) -> Any:
@@ -97,9 +104,18 @@ def promises() -> Iterator[str]:
         )
 
 
+def transformers() -> Iterator[str]:
+    """The vision transformer beside that of another package."""
+    path = RESULTS / "vit_peer.json"
+    if path.exists():
+        found = json.loads(path.read_text())
+        yield PEER.format(n=found["ours"]["n"], ann=100 * found["ours"]["ann"])
+        yield from peer_table(found).splitlines()
+
+
 def main() -> None:
     """Put the tables between the marks; ends where README lacks them."""
-    parts = ["\n".join(part()) for part in (trained, rules, promises)]
+    parts = ["\n".join(part()) for part in (trained, transformers, rules, promises)]
     put_table("few", "\n\n".join(part for part in parts if part))
 
 

@@ -57,7 +57,6 @@ def ours(options: Namespace) -> dict[str, Any]:
 def table(found: dict[str, Any]) -> str:
     """A row for each window."""
     lines = [
-        f"n = {found['ours']['n']}, the transformer itself {100 * found['ours']['ann']:.2f} %\n",
         "| T | ours, % | events | bits | SpikingJelly's STA, % | events | bits |",
         "|---|---|---|---|---|---|---|",
     ]
@@ -81,7 +80,7 @@ def main() -> None:
     options = parser.parse_args()
     found = {"ours": ours(options), "theirs": theirs(options)}
     FILE.write_text(json.dumps(found, indent=1) + "\n")
-    print(table(found))
+    print(f"n = {found['ours']['n']}, the transformer itself {100 * found['ours']['ann']:.2f} %\n\n{table(found)}")
 
 
 if __name__ == "__main__":
