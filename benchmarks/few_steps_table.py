@@ -19,8 +19,8 @@ RULES = ("confidence", "margin", "entropy", "gap", "patience", "average", "gate"
 
 PEER = """\
 The same transformer on {n:,} of these images ({ann:.2f} % as trained) beside SpikingJelly 2.0.0's approximation for
-transformers (STA, its mode with spikes; events are values other than 0, a sample and window). Ours sends values of fewer
-bits, STA fewer of them, and fewer bits in all (`benchmarks/vit_peer.py`):
+transformers (STA, its mode with spikes; events are values other than 0, a sample and window). Ours sends values of
+fewer bits, STA fewer of them, and fewer bits in all (`benchmarks/vit_peer.py`):
 """
 
 

@@ -116,7 +116,7 @@ def run_analog(
     """
     from ..evaluation.analog import measure_on_chips
     from ..evaluation.faults import described
-    from ..evaluation.folder import keep_integer, read_folder, require_writable, update_report
+    from ..evaluation.folder import keep_integer, require_writable
     from ..hardware.faults import faulty_program
     from ..report import render_report
 
@@ -146,9 +146,8 @@ def run_analog(
             prices=asked.prices or "isaac",
             progress=progress,
         )
-    report, result = read_folder(folder).report, {**result, **said}
-    name = "analog with faults" if said else "analog"
-    update_report(folder, {**report, "run": {**report.get("run", {}), name: result}}, render_report)
+    result = {**result, **said}
+    _keep(folder, "analog with faults" if said else "analog", result)
     return result
 
 
@@ -168,6 +167,7 @@ def _design(asked: AnalogOptions) -> "AnalogDesign":
 
 
 def run_aihwkit(
+    folder: Path,
     held: "Conversion",
     samples: "Dataset",
     asked: AnalogOptions,
@@ -176,22 +176,26 @@ def run_aihwkit(
     max_loss: float,
     steps: int | None,
     compare_with: str | None,
+    faults: "Faults | None" = None,
 ) -> dict[str, Any]:
-    """Run the folder's float network on aihwkit's tiles; the report is left alone."""
+    """Run the folder's float network on aihwkit's tiles and keep the result in its report."""
     from ..evaluation.aihwkit_run import run_on_aihwkit
+    from ..evaluation.folder import require_writable
     from ..inference import FixedSteps
 
     if asked.executor != "aihwkit":
         raise RangeError(f"--executor is {asked.executor!r}; choose own or aihwkit.")
     given = {"--recalibrate": asked.recalibrate, "--prices": asked.prices, "--compare": compare_with}
+    given["--faults"] = None if faults is None else str(faults)
     if any(given.values()):
         names = ", ".join(name for name, value in given.items() if value)
         raise RangeError(f"{names} and --executor aihwkit came together; only our own arrays can do that.")
+    require_writable(folder)
     design = _design(asked)
     rule = policy if isinstance(policy, FixedSteps) else policy.rule(held.exit, max_loss=max_loss)
     crossbar = replace(design.crossbar, scale="maximum")
     with progress_bar() as progress:
-        return run_on_aihwkit(
+        result = run_on_aihwkit(
             held.spiking,
             replace(design, crossbar=crossbar),
             samples,
@@ -199,24 +203,38 @@ def run_aihwkit(
             rule=rule,
             progress=progress,
         )
+    _keep(folder, "aihwkit", result)
+    return result
+
+
+def _keep(folder: Path, name: str, result: Mapping[str, Any]) -> None:
+    """Put a result among the runs of the folder's report."""
+    from ..evaluation.folder import read_folder, update_report
+    from ..report import render_report
+
+    report = read_folder(folder).report
+    update_report(folder, {**report, "run": {**report.get("run", {}), name: result}}, render_report)
 
 
 def aihwkit_tables(result: Mapping[str, Any]) -> list[Any]:
     """What a person wants to see of a run on aihwkit's tiles."""
+    last = [
+        ("mean steps to a decision", f"{result['mean_steps']:.2f} of {result['timesteps']}"),
+        ("seconds", f"{result['seconds']:.2f}"),
+    ]
+    title = f"Run on aihwkit, {result['data']}, {result['n']} samples"
+    return [rows(title, [*_over_chips(result, result["device"]), *last])]
+
+
+def _over_chips(result: Mapping[str, Any], device: str) -> list[tuple[str, str | None]]:
+    """What runs on our arrays and on aihwkit's tiles have in common."""
     chips = result["accuracy_over_chips"]
     return [
-        rows(
-            f"Run on aihwkit, {result['data']}, {result['n']} samples",
-            [
-                ("device", f"{result['device']}, {result['time_seconds']:g} s after writing"),
-                ("chips", f"{result['instances']}, seed {result['seed']}"),
-                ("accuracy, mean over chips", percent(chips["mean"], chips["ci95"], result["n"])),
-                ("worst and best chip", f"{100 * chips['lowest']:.2f} % and {100 * chips['highest']:.2f} %"),
-                ("after all steps", f"{100 * result['all_steps']['mean']:.2f} %"),
-                ("mean steps to a decision", f"{result['mean_steps']:.2f} of {result['timesteps']}"),
-                ("seconds", f"{result['seconds']:.2f}"),
-            ],
-        )
+        ("device", f"{device}, {result['time_seconds']:g} s after writing"),
+        ("chips", f"{result['instances']}, seed {result['seed']}"),
+        ("accuracy, mean over chips", percent(chips["mean"], chips["ci95"], result["n"])),
+        ("worst and best chip", f"{100 * chips['lowest']:.2f} % and {100 * chips['highest']:.2f} %"),
+        ("after all steps", f"{100 * result['all_steps']['mean']:.2f} %"),
     ]
 
 
@@ -224,16 +242,12 @@ def analog_tables(result: Mapping[str, Any]) -> list[Any]:
     """What a person wants to see of a run on chips."""
     if result["backend"] == "aihwkit":
         return aihwkit_tables(result)
-    chips, energy, agreement = result["accuracy_over_chips"], result["energy"], result["agreement"]
+    energy, agreement = result["energy"], result["agreement"]
     fitted, converters = result["recalibrated"], result["converters"]
     summary = rows(
         f"Run on analog, {result['data']}, {result['n']} samples",
         [
-            ("device", f"{result['device']['name']}, {result['time_seconds']:g} s after writing"),
-            ("chips", f"{result['instances']}, seed {result['seed']}"),
-            ("accuracy, mean over chips", percent(chips["mean"], chips["ci95"], result["n"])),
-            ("worst and best chip", f"{100 * chips['lowest']:.2f} % and {100 * chips['highest']:.2f} %"),
-            ("after all steps", f"{100 * result['all_steps']['mean']:.2f} %"),
+            *_over_chips(result, result["device"]["name"]),
             ("without crossbars", percent(result["digital_accuracy"], None, result["n"])),
             ("mean steps to a decision", f"{result['mean_steps']:.2f} of {result['timesteps']}, {result['policy']}"),
             ("fitted to the chips", None if fitted is None else f"{fitted['n_neurons']} samples of {fitted['data']}"),

@@ -100,7 +100,7 @@ def run_backend(
     samples = options.samples_for(held, data, preprocessing, limit=limit, allow_code=allow_code)
     common: dict[str, Any] = {"max_loss": max_loss, "steps": steps, "compare_with": compare}
     if run is None and executor not in (None, "own"):
-        result = analog.run_aihwkit(held, samples, asked, chosen, **common)
+        result = analog.run_aihwkit(folder, held, samples, asked, chosen, faults=hit[0], **common)
     elif run is None:
         result = analog.run_analog(folder, held, samples, asked, chosen, allow_code=allow_code, hit=hit, **common)
     else:

@@ -5,7 +5,7 @@ from .markup import count, name, num, pairs, percent_fine, plain, span, steps, t
 from .pictures import figure
 from .reading import Part
 
-__all__ = ["analog"]
+__all__ = ["aihwkit", "analog"]
 
 
 def analog(run: Part) -> str:
@@ -15,15 +15,31 @@ def analog(run: Part) -> str:
     return f'<div class="grid">{_summary(run)}{_picture(run)}</div>' + _energy(run["energy"]) + _chips(run)
 
 
-def _summary(run: Part) -> str:
-    device, chips, fitted = run["device"], run["accuracy_over_chips"], run["recalibrated"]
-    bits = run["converters"]["bits"]
+def aihwkit(run: Part) -> str:
+    """Return the panel of a run on aihwkit's tiles."""
     rows = [
-        ("Device", name(device["name"].text() or "?")),
+        *_over_chips(run, run["device"]),
+        ("Mean steps", f"{num(run['mean_steps'], steps)} of {num(run['timesteps'], steps)}"),
+    ]
+    return f'<div class="card"><h3>On the torch tiles of aihwkit</h3>{pairs(rows)}</div>'
+
+
+def _over_chips(run: Part, device: Part) -> list[tuple[str, str]]:
+    chips = run["accuracy_over_chips"]
+    return [
+        ("Device", name(device.text() or "?")),
         ("Time after writing", f"{num(run['time_seconds'], plain)} s"),
         ("Chips", f"{num(run['instances'], steps)} (seed {num(run['seed'], plain)})"),
         ("Accuracy, mean over chips", f"{num(chips['mean'], percent_fine)}, {span(chips['ci95'], percent_fine)}"),
         ("Worst and best chip", f"{num(chips['lowest'], percent_fine)}, {num(chips['highest'], percent_fine)}"),
+    ]
+
+
+def _summary(run: Part) -> str:
+    device, fitted = run["device"], run["recalibrated"]
+    bits = run["converters"]["bits"]
+    rows = [
+        *_over_chips(run, device["name"]),
         ("Without crossbars", f"{num(run['digital_accuracy'], percent_fine)} (n = {num(run['n'], steps)})"),
         ("Mean steps", f"{num(run['mean_steps'], steps)} of {num(run['timesteps'], steps)}"),
         ("Drift compensation", "yes" if device["compensation"].value else "no"),

@@ -1,6 +1,6 @@
 """The integer network on its backends: agreement, energy by cited prices, and the cores it needs."""
 
-from .analog import analog
+from .analog import aihwkit, analog
 from .markup import count, name, num, pairs, percent_fine, plain, span, steps, table
 from .reading import Part
 
@@ -10,8 +10,9 @@ __all__ = ["hardware"]
 def hardware(convert: Part, run: Part) -> str:
     """Return the panels of the integer network; nothing where there is none and none has run."""
     panels = [_integer(convert["integer"])] if convert["integer"] else []
-    runs = [part for key, part in run.named() if not key.startswith("analog")]
+    runs = [part for key, part in run.named() if not key.startswith(("analog", "aihwkit"))]
     chips = [analog(part) for key, part in run.named() if key.startswith("analog")]
+    chips += [aihwkit(part) for key, part in run.named() if key == "aihwkit"]
     if runs:
         panels.append(_agreement(runs))
         panels += [_faults(part) for part in runs if part["faults"]]

@@ -1,5 +1,6 @@
 """Chips of another simulator, and wires, from the command line."""
 
+import json
 from pathlib import Path
 from shutil import copytree
 
@@ -9,14 +10,16 @@ RUN = ("--data", "digits", "--limit", 30, "--backend", "analog", "--instances", 
 
 
 @pytest.mark.needs("aihwkit")
-def test_aihwkit_runs_the_network_and_leaves_the_report_alone(command, converted: Path) -> None:
-    before = (converted / "report.json").read_bytes()
-    outcome = command("run", converted, *RUN, "--time", "1h", "--executor", "aihwkit", "--json")
+def test_aihwkit_runs_the_network_and_the_report_says_so(command, converted: Path, tmp_path: Path) -> None:
+    folder = copytree(converted, tmp_path / "folder")
+    outcome = command("run", folder, *RUN, "--time", "1h", "--executor", "aihwkit", "--json")
     result = outcome.json
     assert (result["backend"], result["device"], result["time_seconds"]) == ("aihwkit", "pcm", 3600.0)
     assert (result["instances"], len(result["accuracy_over_chips"]["by_chip"])) == (2, 2)
-    assert (converted / "report.json").read_bytes() == before
-    shown = command("run", converted, *RUN, "--device", "ideal", "--executor", "aihwkit")
+    assert json.loads((folder / "report.json").read_text())["run"]["aihwkit"] == result
+    page = (folder / "report.html").read_text()
+    assert f'data-key="run.aihwkit.accuracy_over_chips.mean" data-value="{result["accuracy"]!r}"' in page
+    shown = command("run", folder, *RUN, "--device", "ideal", "--executor", "aihwkit")
     assert shown.code == 0
     assert "Run on aihwkit" in shown.out
 
@@ -31,6 +34,7 @@ def test_aihwkit_runs_the_network_and_leaves_the_report_alone(command, converted
             ("--executor", "aihwkit", "--recalibrate", "digits", "--compare", "reference"),
             "--recalibrate, --compare and",
         ),
+        (("--executor", "aihwkit", "--faults", "weights:1e-4"), "--faults and --executor aihwkit"),
         (("--executor", "nonsuch"), "choose own or aihwkit"),
     ],
 )
