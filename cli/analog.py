@@ -112,12 +112,13 @@ def run_analog(
 ) -> dict[str, Any]:
     """Run the folder's integer network on chips and keep the result in its report.
 
-    hit: faults of what it stores, before its weights are written into the chips, and their seed.
+    hit: faults of what it stores, before its weights are written into the chips, and during the run, and their seed.
     """
     from ..evaluation.analog import measure_on_chips
     from ..evaluation.faults import described
     from ..evaluation.folder import keep_integer, require_writable
     from ..hardware.faults import faulty_program
+    from ..networks.transient import transient_of
     from ..report import render_report
 
     design = _design(asked)
@@ -132,6 +133,7 @@ def run_analog(
     if faults is not None:
         program, injected = faulty_program(program, faults, seed=seed)
         said = {"faults": described(faults, seed, injected)}
+    transient = transient_of(program.graph, faults, seed)
     with progress_bar() as progress:
         result = measure_on_chips(
             program,
@@ -144,6 +146,7 @@ def run_analog(
             calibration=calibration,
             compare_with=compare_with,
             prices=asked.prices or "isaac",
+            transient=transient,
             progress=progress,
         )
     result = {**result, **said}
@@ -176,7 +179,6 @@ def run_aihwkit(
     max_loss: float,
     steps: int | None,
     compare_with: str | None,
-    faults: "Faults | None" = None,
 ) -> dict[str, Any]:
     """Run the folder's float network on aihwkit's tiles and keep the result in its report."""
     from ..evaluation.aihwkit_run import run_on_aihwkit
@@ -186,7 +188,6 @@ def run_aihwkit(
     if asked.executor != "aihwkit":
         raise RangeError(f"--executor is {asked.executor!r}; choose own or aihwkit.")
     given = {"--recalibrate": asked.recalibrate, "--prices": asked.prices, "--compare": compare_with}
-    given["--faults"] = None if faults is None else str(faults)
     if any(given.values()):
         names = ", ".join(name for name, value in given.items() if value)
         raise RangeError(f"{names} and --executor aihwkit came together; only our own arrays can do that.")

@@ -86,7 +86,7 @@ def run_backend(
 
     Faults: targets with rates from 0 to 1. Bits that flip in weights, biases, thresholds, initial (membranes) and
     bounds (of protection); stuck_at_0 and stuck_at_1 of the bits of weights; dead_neurons; and during the run
-    dropped_spikes and bits of the state (torch and reference only).
+    dropped_spikes and bits of the state (torch, reference and analog only).
     """
     from ..evaluation.folder import read_folder
 
@@ -100,7 +100,7 @@ def run_backend(
     samples = options.samples_for(held, data, preprocessing, limit=limit, allow_code=allow_code)
     common: dict[str, Any] = {"max_loss": max_loss, "steps": steps, "compare_with": compare}
     if run is None and executor not in (None, "own"):
-        result = analog.run_aihwkit(folder, held, samples, asked, chosen, faults=hit[0], **common)
+        result = analog.run_aihwkit(folder, held, samples, asked, chosen, **common)
     elif run is None:
         result = analog.run_analog(folder, held, samples, asked, chosen, allow_code=allow_code, hit=hit, **common)
     else:
@@ -112,16 +112,14 @@ def _runner(
     backend: str, said: str | None, fault_seed: int, chip: str, asked: analog.AnalogOptions
 ) -> "tuple[Any, tuple[Faults | None, int]]":
     """What runs the network on that backend (None for crossbars, which have options of their own), and the faults."""
-    from ..evaluation.faults import parse_faults, require_stored, runner
+    from ..evaluation.faults import parse_faults, runner
     from ..hardware.chips import load_chip
 
     faults = None if said is None else parse_faults(said)
     load_chip(chip)
     if backend == "analog":
-        if faults is not None:
-            if asked.executor not in (None, "own"):
-                raise RangeError("--faults and --executor aihwkit came together; its tiles hold the float network")
-            require_stored(backend, faults)
+        if faults is not None and asked.executor not in (None, "own"):
+            raise RangeError("--faults and --executor aihwkit came together; its tiles hold the float network")
         return None, (faults, fault_seed)
     asked.require_none(backend)
     return runner(backend, faults, seed=fault_seed), (faults, fault_seed)

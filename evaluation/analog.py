@@ -21,6 +21,7 @@ from ..hardware.backend import Recording, compare, reference_recording
 from ..hardware.program import IntegerProgram
 from ..inference import AnyRule, FixedSteps, decide, exit_curve, mean_interval, percentile_steps
 from ..networks.outputs import outputs_of
+from ..networks.transient import Transient
 from .chips import ChipActivity, chip_activity, network_on_chips, reads_until
 from .convert import ExitData, Progress, require_labels
 from .engines import Network, engine_of, graph_of
@@ -89,11 +90,13 @@ def measure_on_chips(  # noqa: PLR0913 - a network, its exit data, samples, a de
     calibration: Dataset | None = None,
     compare_with: str | None = None,
     prices: str = "isaac",
+    transient: Transient | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Write a network into chips, fit them to ``calibration`` samples where there are some, and run ``data`` on them.
 
-    Without calibration samples the exit rule is that of the digital network.  The result is the JSON of
+    Without calibration samples the exit rule is that of the digital network.  transient: faults during the run, which
+    nothing is fitted to; the digital network meets them, too.  The result is the JSON of
     ``spikeport run --backend analog``.
     Raises RangeError for converters with bits and no samples to fit their ranges on, and for samples that are in both
     sets; and what ``network_on_chips``, ``recalibrate`` and ``run_on_chips`` raise.
@@ -120,9 +123,10 @@ def measure_on_chips(  # noqa: PLR0913 - a network, its exit data, samples, a de
         shared = np.union1d(shared, fitted.hashes)
     result = run_on_chips(
         network, chips, data, steps=steps, rule=rule, compare_with=compare_with, prices=prices, shared=shared,
-        progress=progress,
+        transient=transient, progress=progress,
     )  # fmt: skip
-    digital = outputs_of(engine_of(network, max_steps=steps), graph.shapes[graph.output.name], data.x, steps)
+    engine = engine_of(network, max_steps=steps, transient=transient)
+    digital = outputs_of(engine, graph.shapes[graph.output.name], data.x, steps)
     found = decide(rule, digital).label.numpy()
     return {**result, "recalibrated": report, "digital_accuracy": float((found == data.y).mean())}
 
@@ -137,13 +141,14 @@ def run_on_chips(  # noqa: PLR0913 - a network on chips, data, and six options
     compare_with: str | None = None,
     prices: str = "isaac",
     shared: np.ndarray | None = None,
+    transient: Transient | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Run all samples on all chips for ``steps`` steps and decide by ``rule``; the JSON of ``spikeport run``.
 
     network: a Graph in real numbers or an IntegerProgram, the one that the chips were made of.  compare_with:
     "reference" compares every spike of an integer network on every chip.  prices: a scheme of ``price_schemes``.
-    shared: hashes of samples that must not be among ``data`` (the calibration's).
+    shared: hashes of samples that must not be among ``data`` (the calibration's).  transient: faults during the run.
     Raises RangeError for steps that the rule cannot meet, SpikeportError without labels, and what the parts raise.
     """
     tell = progress or (lambda stage, done: None)
@@ -151,6 +156,8 @@ def run_on_chips(  # noqa: PLR0913 - a network on chips, data, and six options
         raise RangeError(f"{steps} steps were asked for; the rule needs {rule.min_steps} at least")
     if compare_with is not None and (compare_with != "reference" or not isinstance(network, IntegerProgram)):
         raise SpikeportError(f"agreement with {compare_with!r} cannot be measured; take an integer network, reference")
+    if compare_with is not None and transient is not None:
+        raise SpikeportError("chips with faults during the run cannot be compared with the reference; leave one out")
     if shared is not None:
         refuse_shared(data.hashes, shared)
     graph = graph_of(network)
@@ -158,7 +165,9 @@ def run_on_chips(  # noqa: PLR0913 - a network on chips, data, and six options
         raise SpikeportError(f"{data.name} has no labels, so chips cannot be compared; add labels")
     require_labels("the labels", data.y, graph.shapes[graph.output.name][0])
     began = time.perf_counter()
-    activity = chip_activity(network, chips, data.x, steps, progress=lambda done: tell("run on analog", done))
+    activity = chip_activity(
+        network, chips, data.x, steps, transient=transient, progress=lambda done: tell("run on analog", done)
+    )
     seconds = time.perf_counter() - began
     agreement = None
     if isinstance(network, IntegerProgram) and compare_with is not None:

@@ -11,12 +11,14 @@ from ..hardware.analog.chips import Chips, program_network
 from ..hardware.analog.counting import layer_reads
 from ..hardware.analog.crossbar import Crossbar
 from ..hardware.analog.engine import AnalogEngine, Listener, on_all
+from ..hardware.analog.faulty import FaultyAnalogEngine, FaultyAnalogIntegerEngine
 from ..hardware.analog.integer import AnalogIntegerEngine, program_integers
 from ..hardware.analog.prices import LayerReads
 from ..hardware.analog.ranges import fit_converters
 from ..hardware.program import IntegerProgram
 from ..networks.graph import Node
 from ..networks.reference import physical
+from ..networks.transient import Transient
 from .engines import Network, graph_of
 from .recordings import framing_of
 
@@ -62,15 +64,25 @@ def network_on_chips(network: Network, crossbar: Crossbar, *, time_s: float, ins
 
 
 def chip_engine(
-    network: Network, chips: Chips, *, max_steps: int, chunk: int = 4, listen: Listener | None = None
+    network: Network,
+    chips: Chips,
+    *,
+    max_steps: int,
+    chunk: int = 4,
+    listen: Listener | None = None,
+    transient: Transient | None = None,
 ) -> ChipEngine:
-    """The engine of a network on chips, for constant inputs or the recordings that it was made for."""
+    """The engine of a network on chips, for constant inputs or the recordings that it was made for.
+
+    transient: faults during the run.
+    """
     constant = framing_of(graph_of(network)) is None
+    asked: dict[str, Any] = {"max_steps": max_steps, "chunk": chunk, "constant_input": constant, "listen": listen}
     if isinstance(network, IntegerProgram):
-        return AnalogIntegerEngine(
-            network, chips, max_steps=max_steps, chunk=chunk, constant_input=constant, listen=listen
-        )
-    return AnalogEngine(chips, max_steps=max_steps, chunk=chunk, constant_input=constant, listen=listen)
+        if transient is not None:
+            return FaultyAnalogIntegerEngine(network, chips, transient, **asked)
+        return AnalogIntegerEngine(network, chips, **asked)
+    return AnalogEngine(chips, **asked) if transient is None else FaultyAnalogEngine(chips, transient, **asked)
 
 
 def ranged(network: Network, chips: Chips, x: np.ndarray, steps: int) -> Chips:
@@ -94,11 +106,12 @@ def chip_activity(
     *,
     count: bool = True,
     chunk: int = 4,
+    transient: Transient | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> ChipActivity:
-    """Run all samples on all chips for ``steps`` steps."""
+    """Run all samples on all chips for ``steps`` steps; transient: with faults meanwhile."""
     graph, instances = graph_of(network), chips.instances
-    engine = chip_engine(network, chips, max_steps=steps, chunk=chunk)
+    engine = chip_engine(network, chips, max_steps=steps, chunk=chunk, transient=transient)
     outputs = torch.empty(steps, instances, len(x), *graph.shapes[graph.output.name])
     watched = [node.name for node in graph.of_operator("neuron")] if count else []
     spikes = {name: torch.zeros(steps, instances, len(x)) for name in watched}

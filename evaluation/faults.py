@@ -79,7 +79,7 @@ def require_stored(name: str, faults: Faults) -> None:
     if asked:
         raise UnsupportedError(
             f"{name} cannot have faults during the run",
-            [f"{target} (choose torch or reference, or faults of stored values)" for target in asked],
+            [f"{target} (choose torch, reference or analog, or faults of stored values)" for target in asked],
         )
 
 

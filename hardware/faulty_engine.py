@@ -33,8 +33,12 @@ class FaultyIntegerEngine(IntegerEngine):
         super().__init__(
             program, max_steps=max_steps, chunk=chunk, constant_input=constant_input, largest_byte=largest_byte
         )
+        self.be_hit_by(transient)
+
+    def be_hit_by(self, transient: Transient) -> None:
+        """Let these faults happen from now on; for subclasses whose base is another engine."""
         self.transient, self._hit = transient, frozenset(node.name for node in transient.hit)
-        self._order = {node.name: memory_order(program.graph.shapes[node.name]) for node in transient.hit}
+        self._order = {node.name: memory_order(self.program.graph.shapes[node.name]) for node in transient.hit}
 
     def initial_state(self, batch: int) -> NetworkState:
         """The state before the first step, for inputs that come as a sequence."""

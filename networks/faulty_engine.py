@@ -28,6 +28,10 @@ class FaultyEngine(Engine):
 
     def __init__(self, transient: Transient, *, max_steps: int, chunk: int = 4, constant_input: bool = True) -> None:
         super().__init__(transient.graph, max_steps=max_steps, chunk=chunk, constant_input=constant_input)
+        self.be_hit_by(transient)
+
+    def be_hit_by(self, transient: Transient) -> None:
+        """Let these faults happen from now on; for subclasses whose base is another engine."""
         self.transient, self._hit = transient, frozenset(node.name for node in transient.hit)
         if transient.faults.state:
             self._replayed = frozenset()  # there a membrane is not stored, so that nothing could hit it

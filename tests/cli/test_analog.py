@@ -72,10 +72,16 @@ def test_bad_options_end_with_2(command, folder: Path, extra: tuple[str, ...], s
     assert said in done.error
 
 
-def test_faults_during_the_run_are_refused(command, folder: Path) -> None:
-    done = command("run", folder, "--data", "digits", *ANALOG, "--faults", "dropped_spikes:0.1")
-    assert done.code == 4
-    assert "analog cannot have faults during the run: dropped_spikes" in done.error
+def test_faults_during_the_run_hit_the_chips(command, folder: Path) -> None:
+    asked = ("run", folder, "--data", "digits", *ANALOG, "--device", "ideal", "--json")
+    clean, hit = (command(*asked, *more).json for more in ((), ("--faults", "dropped_spikes:0.3,state:0.001")))
+    assert hit["faults"]["rates"] == {"dropped_spikes": 0.3, "state": 0.001}
+    assert clean["accuracy_by_step"] != hit["accuracy_by_step"]
+    chips = hit["accuracy_over_chips"]["by_chip"]
+    assert hit["digital_accuracy"] == chips[0], "the first chip is ideal, and hit where the digital network is"
+    compared = command(*asked[:-1], "--faults", "dropped_spikes:0.3", "--compare", "reference")
+    assert compared.code == 2
+    assert "cannot be compared" in compared.error
 
 
 def test_zero_instances_are_refused(command, folder: Path) -> None:

@@ -64,12 +64,12 @@ def test_a_run_with_faults_stands_beside_the_one_without(command, folder: Path) 
     assert "bits of weights" in command("run", folder, *options, *faults).out
 
 
-@pytest.mark.parametrize("backend", ["brian2", "analog"])
+@pytest.mark.parametrize("backend", ["brian2", "lava"])
 def test_faults_that_a_backend_cannot_do_end_with_4(command, folder: Path, backend: str) -> None:
     asked = ("--backend", backend, "--faults", "dropped_spikes:0.1")
     done = command("run", folder, "--data", "digits", "--limit", "5", *asked)
     assert done.code == 4
-    assert "dropped_spikes (choose torch or reference" in done.error
+    assert "dropped_spikes (choose torch, reference or analog" in done.error
 
 
 def test_stored_faults_go_into_chips_too(command, folder: Path) -> None:
