@@ -180,6 +180,8 @@ def main() -> None:
                     write_readme(kept)
     if given.quick:
         print(table(kept))
+    else:
+        write_readme(kept)
 
 
 if __name__ == "__main__":
