@@ -6,7 +6,7 @@ python benchmarks/analog_table.py --data DATA --keep DIR [--networks NAME ...] [
 Each configuration (network, device, age, drift compensation, fitted or not) runs test samples on so many chips and is
 one row of benchmarks/results/analog.json; rows that are there already are kept, so a killed run goes on where it was.
 Fitting uses training samples.  Accuracy is the mean over chips with its bootstrap interval; a row also has accuracy by
-step and the curve of dynamic confidence.  The table between the marks in README is written from what lies there.
+step and the curve of dynamic confidence.  The table in docs/results.md is written from what lies there.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import torch
 from conversion_table import RESULTS, ROWS
-from readme import put_table
+from tables import put_table
 
 from spikeport.data import Dataset, load_data
 from spikeport.evaluation.analog import AnalogDesign, run_on_chips
@@ -141,7 +141,7 @@ def _percent(share: float) -> str:
 
 
 def write(found: dict[str, Any]) -> None:
-    """Keep the rows, and the table in README."""
+    """Keep the rows, and the table."""
     partial = FILE.with_suffix(".partial")
     partial.write_text(json.dumps(found, indent=1) + "\n")
     partial.replace(FILE)

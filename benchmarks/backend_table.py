@@ -4,7 +4,7 @@ python benchmarks/backend_table.py --data DATA --keep DIR [--rows NAME ...] [--b
 
 --data and --keep are the folders of ``conversion_table.py``; SPIKEPORT_DATA names the one of lava-dl's file.  The
 integer network is the one of the kept folder, or is made from its network for all inputs that pixels can give.  Each
-row is kept in benchmarks/results/backends.json as soon as it is measured, and README's table is written from there.
+row is kept in benchmarks/results/backends.json as soon as it is measured, and the table is written from there.
 The NumPy reference is slow: minutes to an hour a row.
 """
 
@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 from backend_networks import Network, digits_demo, lava_dl, trained
-from readme import put_table
+from tables import put_table
 
 from spikeport.data import Preprocessing
 from spikeport.evaluation.integer import input_range

@@ -5,7 +5,8 @@ python benchmarks/conversion_table.py --data DATA [--rows NAME ...] [--keep DIR]
 python benchmarks/exit_timing.py --data DATA --keep DIR   (on an idle machine, when --keep was given)
 
 Each row runs ``spikeport convert`` on training samples and ``spikeport evaluate`` on all test samples, and keeps both
-JSON objects in benchmarks/results/NAME.json; the table between the marks in README is written from what lies there.
+JSON objects in benchmarks/results/NAME.json; README's table, and that of the peers in docs/results.md, are written from
+what lies there.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from readme import put_table
+from tables import put_table
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
@@ -205,7 +206,7 @@ def line(name: str, row: Row, result: dict[str, Any]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def table(peers: dict[str, Any]) -> str:
+def table() -> str:
     """The table of everything that was measured."""
     spiking = "spiking, % (difference in points, paired 95 % interval)"
     lines = [
@@ -216,15 +217,12 @@ def table(peers: dict[str, Any]) -> str:
         path = RESULTS / f"{name}.json"
         if path.exists():
             lines.append(line(name, row, json.loads(path.read_text())))
-    return "\n".join([*lines, *peer_lines(peers)])
+    return "\n".join(lines)
 
 
-def peer_lines(peers: dict[str, Any]) -> list[str]:
+def peer_table(peers: dict[str, Any]) -> str:
     """What SpikingJelly's recipes reach on the same networks, the first n of the same test images."""
-    if not peers:
-        return []
     lines = [
-        "",
         PEER_TITLE,
         "",
         "| network | n | ANN, % | recipe | T = 8, % | T = 32, % | T = 64, % |",
@@ -239,7 +237,7 @@ def peer_lines(peers: dict[str, Any]) -> list[str]:
             continue
         for recipe, outcome in found["recipes"].items():
             lines.append(f"{head} {recipe_name(recipe, outcome)} | {' | '.join(peer_cells(outcome))} |")
-    return lines
+    return "\n".join(lines)
 
 
 def recipe_name(recipe: str, outcome: dict[str, Any]) -> str:
@@ -259,10 +257,12 @@ def peer_cells(outcome: dict[str, Any]) -> list[str]:
     return cells
 
 
-def write_readme() -> None:
-    """Put the table of all results that lie there between the marks."""
+def write_tables() -> None:
+    """Put the tables of all results that lie there between the marks."""
+    put_table("results", table())
     peers = RESULTS / "peers.json"  # of peers/collect.py
-    put_table("results", table(json.loads(peers.read_text()) if peers.exists() else {}))
+    if peers.exists():
+        put_table("peers", peer_table(json.loads(peers.read_text())))
 
 
 def main() -> None:
@@ -284,7 +284,7 @@ def main() -> None:
         result = measure(ROWS[name], options.data.resolve(), models, options.keep and options.keep.resolve() / name)
         (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
         print(line(name, ROWS[name], result), flush=True)
-    write_readme()
+    write_tables()
 
 
 if __name__ == "__main__":

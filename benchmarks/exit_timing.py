@@ -3,14 +3,14 @@
 python benchmarks/exit_timing.py --data DATA --keep DIR [--rows NAME ...]
 
 Wall time wants an idle machine, accuracy does not: so they can be measured apart.  Writes what ``spikeport evaluate``
-would have written about time into benchmarks/results/NAME.json, and the table of README.
+would have written about time into benchmarks/results/NAME.json, and README's table.
 """
 
 import argparse
 import json
 from pathlib import Path
 
-from conversion_table import RESULTS, ROWS, Row, line, write_readme
+from conversion_table import RESULTS, ROWS, Row, line, write_tables
 
 from spikeport import load_data
 from spikeport.evaluation.evaluate import calibrated_rule
@@ -43,7 +43,7 @@ def main() -> None:
         early |= measure(ROWS[name], options.keep / name, options.data, early["smallest_fixed_steps_of_equal_accuracy"])
         path.write_text(json.dumps(result, indent=1) + "\n")
         print(line(name, ROWS[name], result), flush=True)
-    write_readme()
+    write_tables()
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ Faults: every stored bit (weights, biases, thresholds, initial membranes, and th
 rate; on crossbars, the share of devices that are stuck, half of them at each end.  A trial is a seed of the faults;
 each protection meets the same seeds, and protected networks have their bounds hit too.  Bounds, limits and the trial
 of neurons see calibration samples only.  Trials that are done are kept in benchmarks/results/faults.json and not
-repeated; README gets what is there.
+repeated; docs/results.md gets what is there.
 """
 
 import argparse
@@ -24,8 +24,8 @@ import numpy as np
 import torch
 from conversion_table import RESULTS, ROWS
 from integer_accuracy import samples
-from readme import put_table
 from scipy.stats import t as student
+from tables import put_table
 
 from spikeport.conversion.rewrite import without_lines
 from spikeport.evaluation.chips import chip_outputs, network_on_chips
@@ -257,7 +257,7 @@ def tables(kept: dict[str, Any]) -> Iterator[str]:
 
 
 def write(kept: dict[str, Any]) -> None:
-    """Put the tables between README's marks."""
+    """Put the tables between their marks."""
     put_table("faults", "\n".join(tables(kept)).strip())
 
 
@@ -270,7 +270,7 @@ def main() -> None:
     parser.add_argument("--executors", nargs="*", default=list(EXECUTORS), choices=list(EXECUTORS))
     parser.add_argument("--trials", type=int, help="seeds of faults; by the network if not given")
     parser.add_argument("--limit", type=int, help="test samples; by the network if not given")
-    parser.add_argument("--write-only", action="store_true", help="only write README's tables")
+    parser.add_argument("--write-only", action="store_true", help="only write the tables")
     given = parser.parse_args()
     kept = json.loads(FILE.read_text()) if FILE.exists() else {}
     if not given.write_only and (given.data is None or given.keep is None):

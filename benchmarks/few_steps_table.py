@@ -1,4 +1,4 @@
-"""Write README's tables of few steps from what the scripts kept: python benchmarks/few_steps_table.py.
+"""Write the tables of few steps from what the scripts kept: python benchmarks/few_steps_table.py.
 
 Reads what qcfs_table.py, vit_table.py, exit_rules.py and guarantees.py left in results/; what has not been measured has
 no row.
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from qcfs_table import line as qcfs_line
-from readme import put_table
+from tables import put_table
 from vit_peer import table as peer_table
 
 HERE = Path(__file__).resolve().parent
@@ -114,7 +114,7 @@ def transformers() -> Iterator[str]:
 
 
 def main() -> None:
-    """Put the tables between the marks; ends where README lacks them."""
+    """Put the tables between the marks."""
     parts = ["\n".join(part()) for part in (trained, transformers, rules, promises)]
     put_table("few", "\n\n".join(part for part in parts if part))
 

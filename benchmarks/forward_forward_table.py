@@ -1,4 +1,4 @@
-"""Learn through crossbar tiles that cannot be differentiated, and write README's table.
+"""Learn through crossbar tiles that cannot be differentiated, and write their table.
 
 python benchmarks/forward_forward_table.py [--data FOLDER] [--tasks digits mnist] [--seeds 0 1 2 3 4] [--quick]
 
@@ -19,8 +19,8 @@ from typing import Any
 
 import torch
 from physical_layers import Deep, Tile, aware, fit_backprop, readout_only
-from readme import put_table
 from sklearn.datasets import load_digits
+from tables import put_table
 from torch import Tensor
 from training_table import STUDENT
 
@@ -150,7 +150,7 @@ def _shown(values: list[float]) -> str:
 
 
 def write_readme(kept: dict[str, Any]) -> None:
-    """Put the table between the marks; ends where README lacks them."""
+    """Put the table between the marks."""
     put_table("forward-forward", table(kept))
 
 

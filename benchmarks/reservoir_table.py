@@ -1,4 +1,4 @@
-"""Measure reservoirs of resistive cells on events, and write README's table.
+"""Measure reservoirs of resistive cells on events, and write their tables.
 
 python benchmarks/reservoir_table.py --data FOLDER [--seeds 0 1 2 3 4] [--parts nmnist fsdd retrieval] [--epochs 30]
 
@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from readme import put_table
 from reservoir_runs import DATA, MANY, UNITS, WEAR, costs, make, probes, retrievals, wear
+from tables import put_table
 from training_table import STUDENT
 
 HERE = Path(__file__).resolve().parent
@@ -129,7 +129,7 @@ def _retrieval(kept: dict[str, Any]) -> list[str]:
 
 
 def write_readme(kept: dict[str, Any]) -> None:
-    """Put the tables between the marks; ends where README lacks them."""
+    """Put the tables between the marks."""
     put_table("reservoir", table(kept))
 
 

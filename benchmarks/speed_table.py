@@ -1,4 +1,4 @@
-"""Write README's table of speeds from what the timing scripts kept: python benchmarks/speed_table.py.
+"""Write the table of speeds from what the timing scripts kept: python benchmarks/speed_table.py.
 
 Reads results/lif_layer.json, open_neuromorphic.json and integer_engine.json; each row is a median of one interleaved
 run, as a multiple of ours.  What a script has not measured has no row.
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from readme import put_table
+from tables import put_table
 
 HERE = Path(__file__).resolve().parent
 PEERS = ("snntorch", "spikingjelly", "norse", "sinabs")
@@ -85,7 +85,7 @@ def engine_lines() -> Iterator[str]:
 
 
 def main() -> None:
-    """Put the tables between the marks; ends where README lacks them."""
+    """Put the tables between the marks."""
     first = (read("lif_layer") or {}).get("first_call_cpu_s")
     said = (
         f"\nFirst call of a process, CPU seconds: {first['cold']:.1f} with an empty cache, {first['cached']:.1f} after."

@@ -1,9 +1,9 @@
-"""Train the networks of ``examples/`` on real data with three seeds, and write the table that README carries.
+"""Train the networks of ``examples/`` on real data with three seeds, and write their table.
 
 python benchmarks/training_table.py --data FOLDER [--tasks NAME ...] [--seeds 0 1 2] [--again]
 
 Each run is an example as anyone would start it; what it prints is kept in benchmarks/results/training/NAME-SEED.json,
-and the table between the marks in README is written anew after each from what lies there.  A run whose result lies
+and the table in docs/results.md is written anew after each from what lies there.  A run whose result lies
 there is not repeated, unless ``--again``.  A mean over seeds has the 95 % interval of Student's t for so many seeds,
 one seed alone that of its samples; each seed trains, splits and draws anew.  Nothing was chosen by test samples.
 """
@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from readme import put_table
+from tables import put_table
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "training"

@@ -22,11 +22,11 @@ def load(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
     def loaded(name: str) -> ModuleType:
         script = importlib.import_module(name)
         if hasattr(script, "put_table"):
-            readme = importlib.import_module("readme")
-            first, last = readme.marks(name.removesuffix("_table").replace("_", "-"))
+            tables = importlib.import_module("tables")
+            first, last = tables.marks(name.removesuffix("_table").replace("_", "-"))
             path = tmp_path / "README.md"
             path.write_text(f"before\n{first}\nold\n{last}\nafter\n", encoding="utf-8")
-            monkeypatch.setattr(readme, "README", path)
+            monkeypatch.setattr(tables, "PAGES", [path])
             monkeypatch.setattr(script, "RESULTS", tmp_path / "results.json")
         return script
 

@@ -17,7 +17,7 @@ def script(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     found = importlib.import_module("training_table")
     readme = tmp_path / "README.md"
     readme.write_text("before\n<!-- training -->\nold\n<!-- /training -->\nafter\n", encoding="utf-8")
-    monkeypatch.setattr(importlib.import_module("readme"), "README", readme)
+    monkeypatch.setattr(importlib.import_module("tables"), "PAGES", [readme])
     monkeypatch.setattr(found, "RESULTS", tmp_path / "results")
     yield found
     sys.modules.pop("training_table", None)
