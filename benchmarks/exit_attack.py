@@ -5,7 +5,8 @@ python benchmarks/exit_attack.py --data DATA --keep DIR [--rows NAME ...] [--eps
 
 Per network and size: inputs as they are, the best of random noise, exits delayed by the network's own gradient and by
 the analog network's (transfer), and inputs made to be wrong only early; each without defence, with a cap on the steps,
-and with averaged confidence, all calibrated on held-out samples.  Kept in benchmarks/results/exit_attack.json.
+and with averaged confidence, all calibrated on held-out samples.  Kept in benchmarks/results/exit_attack.json, from
+which the table in docs/results.md is written (``--rows`` without a name only writes it).
 """
 
 import argparse
@@ -15,6 +16,7 @@ from typing import Any
 
 from conversion_table import RESULTS, ROWS
 from integer_accuracy import samples
+from tables import put_table
 
 from spikeport.evaluation.folder import read_folder
 from spikeport.evaluation.policies import Policy
@@ -45,6 +47,36 @@ def lines(name: str, result: dict[str, Any]) -> list[str]:
     ]
 
 
+def table(found: dict[str, Any]) -> str:
+    """A row for each network, size and input: with no defence, a cap, and averaged confidence."""
+    defences = ("none", "cap", "average")
+    heads = [
+        "network",
+        "input",
+        "n",
+        "mean steps: no defence",
+        "cap",
+        "averaged",
+        "answered wrong only early, %: no defence",
+    ]
+    lines = [f"| {' | '.join([*heads, 'cap', 'averaged', 'alarm after'])} |", "|---|" + "---|" * (len(heads) + 2)]
+    clean = set()
+    for result in found.values():
+        rang = result["alarm"].get("rang_after", {})
+        inputs = dict.fromkeys(row["input"] for row in result["rows"])
+        for name in inputs:
+            rows = {row["defence"]: row for row in result["rows"] if row["input"] == name}
+            if name == "clean" and result["title"] in clean:
+                continue
+            clean.add(result["title"])
+            size = "" if name == "clean" else f", {result['epsilon']:g}"
+            cells = [result["title"], f"{name}{size}", str(result["n"])]
+            cells += [f"{rows[each]['mean_steps']:.2f}" for each in defences]
+            cells += [f"{100 * rows[each]['wrong_only_early']:.1f}" for each in defences]
+            lines.append(f"| {' | '.join([*cells, str(rang.get(name) or '–')])} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Attack the rows that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -63,6 +95,7 @@ def main() -> None:
             found[f"{name}@{epsilon:g}"] = result = measured(name, epsilon, options)
             FILE.write_text(json.dumps(found, indent=1) + "\n")
             print("\n".join(lines(name, result)), flush=True)
+    put_table("attack", table(found))
 
 
 if __name__ == "__main__":
