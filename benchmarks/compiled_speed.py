@@ -5,7 +5,8 @@ python benchmarks/compiled_speed.py --data DATA --keep DIR [--rows NAME ...] [--
 
 Every contestant decides the same samples with the same rule; "differs" counts decisions (label or steps) that are not
 the engine's: sums in another order may tip a spike whose membrane lies on its threshold.  The best of chunks 1, 2 and 4
-is taken for each contestant and batch.  Kept in benchmarks/results/compiled_speed.json; wants an idle machine.
+is taken for each contestant and batch.  Kept in benchmarks/results/compiled_speed.json, from which the table in
+docs/results.md is written; wants an idle machine.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from typing import Any
 import torch
 from conversion_table import RESULTS, ROWS
 from integer_accuracy import samples
+from tables import put_table
 
 from spikeport.evaluation.compiled import FORMATS, CompiledNetwork, export_programs
 from spikeport.evaluation.folder import read_folder
@@ -45,7 +47,8 @@ def measured(name: str, options: argparse.Namespace) -> dict[str, Any]:
                 networks[to, chunk] = CompiledNetwork(out)
         found: dict[str, Any] = {
             "title": ROWS[name].title, "samples": len(x), "timesteps": steps, "rule": str(rule), "threads": 1,
-            "exits": wanted.steps.bincount(minlength=steps + 1)[1:].tolist(), "machine": platform.processor(),
+            "exits": wanted.steps.bincount(minlength=steps + 1)[1:].tolist(),
+            "machine": platform.processor() or platform.machine(),
         }  # fmt: skip
         for to in FORMATS:
             decided = networks[to, 1].decide(x)
@@ -75,6 +78,22 @@ def timed(graph: Any, networks: Any, x: torch.Tensor, rule: Any, steps: int, bat
     return best
 
 
+def table(found: dict[str, Any]) -> str:
+    """Milliseconds a sample of each, one row a network and batch."""
+    names = ("engine", *FORMATS)
+    lines = [
+        f"| network | n | batch | {' | '.join(f'{name}, ms a sample' for name in names)} | decisions that differ |",
+        f"|---|---|---|{'---|' * len(names)}---|",
+    ]
+    for row in found.values():
+        differ = ", ".join(f"{name} {row[f'{name}_differs']}" for name in FORMATS)
+        for batch in BATCHES:
+            times = row[f"seconds_batch_{batch}"]
+            shown = [f"{1000 * times[name]['seconds'] / row['samples']:.2f}" for name in names]
+            lines.append(f"| {row['title']} | {row['samples']} | {batch} | {' | '.join(shown)} | {differ} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Time the rows that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -91,6 +110,7 @@ def main() -> None:
         found[name] = measured(name, options)
         FILE.write_text(json.dumps(found, indent=1) + "\n")
         print(name, json.dumps(found[name], indent=1), flush=True)
+    put_table("compiled", table(found))
 
 
 if __name__ == "__main__":
