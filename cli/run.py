@@ -17,7 +17,8 @@ __all__ = ["run_backend", "run_tables"]
 
 
 Backend = Annotated[
-    str, typer.Option("--backend", metavar="NAME", help="torch, reference, lava, brian2, or analog (crossbars).")
+    str,
+    typer.Option("--backend", metavar="NAME", help="torch, reference, lava, brian2[:TARGET], or analog (crossbars)."),
 ]
 Chip = Annotated[
     str, typer.Option("--chip", metavar="NAME", help="Map to and price on: loihi1, loihi2, speck, truenorth, generic.")

@@ -71,7 +71,15 @@ BACKENDS: Mapping[str, Callable[[], Backend]] = {
 
 
 def backend_named(name: str) -> Backend:
-    """The backend of that name; raises SpikeportError for others."""
+    """The backend of that name; raises SpikeportError for others.
+
+    "brian2:cython" and "brian2:cpp_standalone" are Brian2 with another target than NumPy's.
+    """
+    backend, _, target = name.partition(":")
+    if backend == "brian2" and target:
+        from ..hardware.brian import BrianBackend
+
+        return BrianBackend(target)
     if name not in BACKENDS:
         raise SpikeportError(f"there is no backend {name!r}; choose one of {', '.join(BACKENDS)}, or analog")
     return BACKENDS[name]()

@@ -77,6 +77,23 @@ def test_a_wrong_spike_is_found_and_placed(digits):
     assert first == {"layer": program.neurons[1].name, "step": 0, "sample": 5, "unit": 7}
 
 
+@pytest.mark.needs("brian2")
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [("brian2", "numpy"), ("brian2:cython", "cython"), ("brian2:cpp_standalone", "cpp_standalone")],
+)
+def test_brian2_is_asked_for_with_its_target(name, target):
+    backend = backend_named(name)
+    assert (backend.name, backend.target) == ("brian2", target)
+
+
+def test_targets_that_are_none_are_refused():
+    with pytest.raises(RangeError, match="target is 'rust'; choose one of numpy, cython, cpp_standalone"):
+        backend_named("brian2:rust")
+    with pytest.raises(SpikeportError, match="no backend 'torch:cython'"):
+        backend_named("torch:cython")
+
+
 def test_bad_requests(digits):
     program, data = digits.converted.integer, digits.evaluation
     with pytest.raises(SpikeportError, match="no backend 'loihi'"):
