@@ -85,6 +85,21 @@ def hardware() -> Iterator[tuple[str, str, str]]:
         yield "Crossbars", f"{said}{fitted:.2f} % fitted, n = {about['n']}", "analog_table"
 
 
+def reservoirs() -> Iterator[tuple[str, str, str]]:
+    """The large reservoir beside a linear readout of the events, and a trained network."""
+    for part, title in (("nmnist", "N-MNIST"), ("fsdd", "spoken digits")):
+        seeds = list(read("reservoir").get(part, {}).values())
+        if seeds and all("trained_accuracy" in seed["costs"] for seed in seeds):
+            many, summed = (
+                100 * sum(seed["accuracy"][key] for seed in seeds) / len(seeds) for key in ("many", "summed")
+            )
+            trained = 100 * sum(seed["costs"]["trained_accuracy"] for seed in seeds) / len(seeds)
+            said = (
+                f"{title}, linear readout of 1,000 resistive units {many:.1f} %, of the summed events {summed:.1f} %, "
+            )
+            yield "Reservoirs", f"{said}trained recurrent SNN of 200 units {trained:.1f} %", "reservoir_table"
+
+
 def faults() -> Iterator[tuple[str, str, str]]:
     """Flipped bits, without and with bounds."""
     found, rate = read("faults").get("mnist_cnn", {}).get("float", {}), "1e-05"
@@ -110,7 +125,7 @@ def speed() -> Iterator[tuple[str, str, str]]:
 def main() -> None:
     """Put the summary between its marks."""
     lines = ["| part | measured | script |", "|---|---|---|"]
-    for section in (conversion, exits, training, hardware, faults, speed):
+    for section in (conversion, exits, training, hardware, reservoirs, faults, speed):
         lines += [f"| {part} | {said} | `{script}.py` |" for part, said, script in section()]
     put_table("summary", "\n".join(lines))
 
