@@ -78,7 +78,10 @@ class AnalogOptions:
 
     def require_none(self, backend: str) -> None:
         """Raise RangeError where an option of crossbars was given for another backend."""
-        given = [f"--{f.name.replace('_', '-')}" for f in fields(self) if getattr(self, f.name) not in (None, False)]
+        said = {f.name: getattr(self, f.name) for f in fields(self)}  # 0 is said, too, but equals False
+        given = [
+            f"--{name.replace('_', '-')}" for name, value in said.items() if value is not None and value is not False
+        ]
         if given:
             raise RangeError(
                 f"{', '.join(given)} and --backend {backend} came together; only --backend analog has them."
@@ -202,6 +205,7 @@ def run_aihwkit(
             samples,
             steps=len(held.exit.outputs) if steps is None else steps,
             rule=rule,
+            shared=held.exit.calibration_hashes,
             progress=progress,
         )
     _keep(folder, "aihwkit", result)

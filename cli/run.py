@@ -15,19 +15,25 @@ if TYPE_CHECKING:
 
 __all__ = ["run_backend", "run_tables"]
 
+CHIP = "loihi2"
 
 Backend = Annotated[
     str,
     typer.Option("--backend", metavar="NAME", help="torch, reference, lava, brian2[:TARGET], or analog (crossbars)."),
 ]
 Chip = Annotated[
-    str, typer.Option("--chip", metavar="NAME", help="Map to and price on: loihi1, loihi2, speck, truenorth, generic.")
+    str | None,
+    typer.Option(
+        "--chip", metavar="NAME", help="Map to and price on: loihi1, loihi2 (default), speck, truenorth, generic."
+    ),
 ]
 Compare = Annotated[
     str | None, typer.Option("--compare", metavar="reference", help="Compare every spike with the reference.")
 ]
 Data = Annotated[str, typer.Option("--data", metavar="DATA", help=options.DATA_HELP, show_default=False)]
-FaultSeed = Annotated[int, typer.Option("--fault-seed", min=0, help="Where faults fall follows from it.")]
+FaultSeed = Annotated[
+    int | None, typer.Option("--fault-seed", min=0, help="Where faults fall follows from it (default 0).")
+]
 FaultsOption = Annotated[
     str | None,
     typer.Option(
@@ -55,7 +61,7 @@ def run_backend(
     min_steps: options.MinSteps = 1,
     steps: Steps = None,
     max_loss: MaxLoss = 0.001,
-    chip: Chip = "loihi2",
+    chip: Chip = None,
     compare: Compare = None,
     device: analog.Device = None,
     time: analog.Time = None,
@@ -69,7 +75,7 @@ def run_backend(
     executor: analog.Executor = None,
     wires: analog.Wires = False,
     faults: FaultsOption = None,
-    fault_seed: FaultSeed = 0,
+    fault_seed: FaultSeed = None,
     scale: options.Scale = None,
     mean: options.Mean = None,
     std: options.Std = None,
@@ -105,25 +111,29 @@ def run_backend(
     elif run is None:
         result = analog.run_analog(folder, held, samples, asked, chosen, allow_code=allow_code, hit=hit, **common)
     else:
-        result = _run(folder, held, run, samples, chosen, chip=chip, **common)
+        result = _run(folder, held, run, samples, chosen, chip=chip or CHIP, **common)
     finish(result, analog.analog_tables(result) if run is None else run_tables(result), as_json)
 
 
 def _runner(
-    backend: str, said: str | None, fault_seed: int, chip: str, asked: analog.AnalogOptions
+    backend: str, said: str | None, fault_seed: int | None, chip: str | None, asked: analog.AnalogOptions
 ) -> "tuple[Any, tuple[Faults | None, int]]":
     """What runs the network on that backend (None for crossbars, which have options of their own), and the faults."""
     from ..evaluation.faults import parse_faults, runner
     from ..hardware.chips import load_chip
 
-    faults = None if said is None else parse_faults(said)
-    load_chip(chip)
+    if said is None and fault_seed is not None:
+        raise RangeError("--fault-seed came without --faults; say what shall be hit.")
+    faults, seed = None if said is None else parse_faults(said), fault_seed or 0
+    load_chip(chip or CHIP)
     if backend == "analog":
+        if chip is not None:
+            raise RangeError("--chip and --backend analog came together; crossbars are described by --device.")
         if faults is not None and asked.executor not in (None, "own"):
             raise RangeError("--faults and --executor aihwkit came together; its tiles hold the float network")
-        return None, (faults, fault_seed)
+        return None, (faults, seed)
     asked.require_none(backend)
-    return runner(backend, faults, seed=fault_seed), (faults, fault_seed)
+    return runner(backend, faults, seed=seed), (faults, seed)
 
 
 def _run(

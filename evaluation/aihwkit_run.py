@@ -3,11 +3,12 @@
 import time
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from .._check import RangeError, SpikeportError, UnsupportedError
-from ..data import Dataset
+from ..data import Dataset, refuse_shared
 from ..hardware.analog.aihwkit_tiles import AihwkitEngine
 from ..inference import AnyRule, decide
 from ..networks.graph import Graph
@@ -21,11 +22,19 @@ __all__ = ["run_on_aihwkit"]
 
 
 def run_on_aihwkit(
-    graph: Graph, design: AnalogDesign, data: Dataset, *, steps: int, rule: AnyRule, progress: Progress | None = None
+    graph: Graph,
+    design: AnalogDesign,
+    data: Dataset,
+    *,
+    steps: int,
+    rule: AnyRule,
+    shared: np.ndarray | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Run all samples on ``design.instances`` chips of aihwkit's torch tiles, in real numbers, and decide by ``rule``.
 
     The result has the keys of ``run_on_chips`` that need no look into the chips.  Chip i has the seed design.seed + i.
+    shared: hashes of samples that must not be among ``data`` (the calibration's).
     Raises BackendUnavailable without aihwkit, UnsupportedError for recordings and for what its tiles lack, RangeError
     for steps that the rule cannot meet, SpikeportError without labels.
     """
@@ -33,6 +42,8 @@ def run_on_aihwkit(
         raise UnsupportedError("aihwkit's tiles run here on constant inputs only", ["the network takes recordings"])
     if not rule.min_steps <= steps:
         raise RangeError(f"{steps} steps were asked for; the rule needs {rule.min_steps} at least")
+    if shared is not None:
+        refuse_shared(data.hashes, shared)
     if data.y is None:
         raise SpikeportError(f"{data.name} has no labels, so chips cannot be compared; add labels")
     classes = graph.shapes[graph.output.name]

@@ -175,7 +175,8 @@ class Engine:
             start = self._initials[node.name] if tensors is None else _initial_membrane(node, tensors, shape)
             if node.attributes["code"] == "differential":  # the decoded value, and the steps that were done
                 return torch.zeros_like(start).expand(batch, -1), torch.zeros(batch, dtype=torch.int64)
-            membrane = start.expand(batch, -1)  # no copy yet: fresh samples are often written into other places
+            # no copy yet, as fresh samples are often written into other places; but one row would be the engine's own
+            membrane = start[None].clone() if batch == 1 else start.expand(batch, -1)
             signed = node.attributes["code"] == "signed"
             return (membrane, torch.zeros(membrane.shape, dtype=self.dtype)) if signed else (membrane,)
         if node.operator == "delay":
@@ -200,10 +201,7 @@ class Engine:
             if observe is not None:
                 observe(node.name, values[node.name].unsqueeze(0))
             self._forget(index, values)
-        # the state must not change when the caller uses the memory of x again
-        return state._replace(
-            fixed={k: values[k].clone() if k == self.graph.input.name else _layout(values[k]) for k in self._kept}
-        )
+        return state._replace(fixed={k: _owned(_layout(values[k]), x) for k in self._kept})
 
     @torch.inference_mode()
     def advance(
@@ -349,6 +347,12 @@ class Engine:
 
 def _initial_membrane(node: Node, tensors: Mapping[str, Tensor], shape: Sequence[int]) -> Tensor:
     return reference.neuron_arrays(node.attributes, {**tensors, "bias": tensors["initial"]}, shape).bias
+
+
+def _owned(value: Tensor, x: Tensor) -> Tensor:
+    """The value in memory of its own: the state must not change when the caller uses that of x again."""
+    shared = value.untyped_storage().data_ptr() == x.untyped_storage().data_ptr()
+    return value.clone() if shared else value
 
 
 def _spread(x: Tensor, rows: int) -> Tensor:

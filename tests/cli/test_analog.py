@@ -64,6 +64,8 @@ def test_fitting_and_converters(command, folder: Path) -> None:
         (("--steps", "5000"), "possible here"),
         (("--compare", "torch"), "cannot be measured"),
         (("--faults", "spells:0.1"), "spells"),
+        (("--chip", "speck"), "--chip and --backend analog"),
+        (("--fault-seed", "1"), "--fault-seed came without --faults"),
     ],
 )
 def test_bad_options_end_with_2(command, folder: Path, extra: tuple[str, ...], said: str) -> None:
@@ -92,6 +94,8 @@ def test_options_of_crossbars_need_crossbars(command, folder: Path) -> None:
     done = command("run", folder, "--data", "digits", "--device", "pcm", "--time", "1d")
     assert done.code == 2
     assert "--device, --time and --backend torch came together" in done.error
+    done = command("run", folder, "--data", "digits", "--seed", "0")
+    assert "--seed and --backend torch came together" in done.error
 
 
 def test_times_have_units() -> None:

@@ -52,3 +52,10 @@ def test_what_cannot_be_run_is_refused(digits) -> None:
     whole = replace(design, crossbar=replace(design.crossbar, scale="power_of_two"))
     with pytest.raises(UnsupportedError, match="scale 'power_of_two'"):
         run_on_aihwkit(graph, whole, data, **FIXED)
+
+
+def test_samples_that_calibrated_the_rule_are_refused(digits) -> None:
+    design = AnalogDesign.of("pcm", time_s=DAY, instances=1)
+    held = digits.converted
+    with pytest.raises(SpikeportError, match="calibration"):
+        run_on_aihwkit(held.spiking, design, digits.calibration, shared=held.exit.calibration_hashes, **FIXED)

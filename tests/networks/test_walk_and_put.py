@@ -10,7 +10,7 @@ from spikeport import ShapeError, UnsupportedError
 from spikeport.inference import DynamicConfidence, FixedSteps, MaxSoftmax, cumulative_outputs, decide, run_with_exit
 from spikeport.inference.engine import Replacing
 from spikeport.networks.engine import Engine, NetworkState, constant_nodes, join, put, select
-from spikeport.networks.graph import Graph, Node
+from spikeport.networks.graph import Graph, Node, make_node
 
 STEPS = 12
 Inputs = Callable[..., Tensor]
@@ -142,3 +142,36 @@ def test_a_walk_refuses_what_it_cannot_walk(graphs: Mapping[str, Callable[[], Gr
         sequence.walk(inputs(graph, 2), STEPS, lambda node, values: None)
     with pytest.raises(ShapeError, match=r"\(4,\)"):
         Engine(graph, max_steps=STEPS).walk(torch.zeros(2, 4), STEPS, lambda node, values: None)
+
+
+def flat_network() -> Graph:
+    """An input that reaches a neuron by way of its shape alone."""
+    ones = torch.ones(4).numpy()
+    neuron = {"threshold": ones, "initial": 0 * ones, "bias": 0 * ones}
+    return Graph.of(
+        [
+            make_node("x", "input", shape=(2, 2)),
+            make_node("f", "flatten", ["x"]),
+            make_node("n", "neuron", ["f"], arrays=neuron, code="binary", test=">=", reset="subtract"),
+            make_node("w", "linear", ["n"], arrays={"weight": torch.eye(4).numpy()}),
+            make_node("m", "neuron", ["w"], arrays=neuron, code="binary", test=">=", reset="subtract"),
+            make_node("y", "output", ["m"]),
+        ]
+    )
+
+
+def test_the_state_owns_its_memory() -> None:
+    engine, x = Engine(flat_network(), max_steps=8), torch.ones(3, 2, 2)
+    state = engine.start(x)
+    engine.put(state, torch.tensor([0]), engine.start(torch.zeros(1, 2, 2)))
+    assert torch.equal(x, torch.ones(3, 2, 2)), "the caller's samples are left as they are"
+    state = engine.start(x)
+    x.zero_()
+    assert engine.advance(x, state, 4)[0][-1].tolist() == [[4.0] * 4] * 3
+
+
+def test_putting_into_a_batch_of_one_leaves_the_engine_as_it_was() -> None:
+    engine, x = Engine(flat_network(), max_steps=8), torch.full((1, 2, 2), 0.4)
+    wanted, ran = engine.advance(x, engine.start(x), 5)
+    engine.put(engine.start(x), torch.tensor([0]), ran)
+    assert torch.equal(engine.advance(x, engine.start(x), 5)[0], wanted)
