@@ -351,8 +351,7 @@ def _initial_membrane(node: Node, tensors: Mapping[str, Tensor], shape: Sequence
 
 def _owned(value: Tensor, x: Tensor) -> Tensor:
     """The value in memory of its own: the state must not change when the caller uses that of x again."""
-    shared = value.untyped_storage().data_ptr() == x.untyped_storage().data_ptr()
-    return value.clone() if shared else value
+    return value.clone() if value.untyped_storage().data_ptr() == x.untyped_storage().data_ptr() else value
 
 
 def _spread(x: Tensor, rows: int) -> Tensor:
