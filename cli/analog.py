@@ -27,7 +27,12 @@ _WITH = "With --backend analog: "
 
 AdcBits = Annotated[
     int | None,
-    typer.Option("--adc-bits", min=2, max=16, help=f"{_WITH}bits of the column converters; needs --recalibrate."),
+    typer.Option(
+        "--adc-bits",
+        min=2,
+        max=16,
+        help=f"{_WITH}bits of the column converters; needs --recalibrate (aihwkit: a fixed range).",
+    ),
 ]
 Device = Annotated[
     str | None,
@@ -194,6 +199,9 @@ def run_aihwkit(
     if any(given.values()):
         names = ", ".join(name for name, value in given.items() if value)
         raise RangeError(f"{names} and --executor aihwkit came together; only our own arrays can do that.")
+    most = len(held.exit.outputs)
+    if steps is not None and steps > most:
+        raise RangeError(f"{steps} steps were asked for; 1 to {most} are possible here")
     require_writable(folder)
     design = _design(asked)
     rule = policy if isinstance(policy, FixedSteps) else policy.rule(held.exit, max_loss=max_loss)
@@ -203,7 +211,7 @@ def run_aihwkit(
             held.spiking,
             replace(design, crossbar=crossbar),
             samples,
-            steps=len(held.exit.outputs) if steps is None else steps,
+            steps=steps or most,
             rule=rule,
             shared=held.exit.calibration_hashes,
             progress=progress,
@@ -228,16 +236,17 @@ def aihwkit_tables(result: Mapping[str, Any]) -> list[Any]:
         ("seconds", f"{result['seconds']:.2f}"),
     ]
     title = f"Run on aihwkit, {result['data']}, {result['n']} samples"
-    return [rows(title, [*_over_chips(result, result["device"]), *last])]
+    return [rows(title, [*_over_chips(result), *last])]
 
 
-def _over_chips(result: Mapping[str, Any], device: str) -> list[tuple[str, str | None]]:
+def _over_chips(result: Mapping[str, Any]) -> list[tuple[str, str | None]]:
     """What runs on our arrays and on aihwkit's tiles have in common."""
-    chips = result["accuracy_over_chips"]
+    chips, device = result["accuracy_over_chips"], result["device"]
+    bits = "" if device["adc_bits"] is None else f", converters of {device['adc_bits']} bits"
     return [
-        ("device", f"{device}, {result['time_seconds']:g} s after writing"),
+        ("device", f"{device['name']}{bits}, {result['time_seconds']:g} s after writing"),
         ("chips", f"{result['instances']}, seed {result['seed']}"),
-        ("accuracy, mean over chips", percent(chips["mean"], chips["ci95"], result["n"])),
+        ("accuracy, mean over chips", f"{percent(chips['mean'], chips['ci95'], None)} over chips, n = {result['n']:,}"),
         ("worst and best chip", f"{100 * chips['lowest']:.2f} % and {100 * chips['highest']:.2f} %"),
         ("after all steps", f"{100 * result['all_steps']['mean']:.2f} %"),
     ]
@@ -252,7 +261,7 @@ def analog_tables(result: Mapping[str, Any]) -> list[Any]:
     summary = rows(
         f"Run on analog, {result['data']}, {result['n']} samples",
         [
-            *_over_chips(result, result["device"]["name"]),
+            *_over_chips(result),
             ("without crossbars", percent(result["digital_accuracy"], None, result["n"])),
             ("mean steps to a decision", f"{result['mean_steps']:.2f} of {result['timesteps']}, {result['policy']}"),
             ("fitted to the chips", None if fitted is None else f"{fitted['n_neurons']} samples of {fitted['data']}"),

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 __all__ = ["conversion_tables", "convert", "missed_accuracy", "network_shapes", "read_model"]
 
 Spikes = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--spikes",
         metavar="binary|signed|burst[:N]|differential[:N]",
-        help="0 or 1; also -1, which takes one back; up to N a step; changes of a value in N sizes, for any operator.",
+        help="0 or 1 (default); also -1, taking one back; up to N a step; changes in N sizes, for any operator.",
     ),
 ]
 
@@ -50,7 +50,7 @@ def convert(
             "--method", metavar="auto|percentile|mse|ltb|step-bias|reconstruct", help="How thresholds are chosen."
         ),
     ] = "auto",
-    spikes: Spikes = "binary",
+    spikes: Spikes = None,
     timesteps: Annotated[int, typer.Option("--timesteps", min=1, max=4096, help="The longest window.")] = 32,
     target: Annotated[
         float | None,
@@ -93,19 +93,19 @@ def convert(
     for path in left_behind(out):
         note(f"{path} is unfinished; a killed run left it, unless another one is at work. It can be removed.")
     source, data = read_model(model, calibration, preprocessing, weights, num_samples, allow_code)
-    converted = _converted(source, data, asked, spikes, timesteps, seed, rounding)
+    converted = _converted(source, data, asked, spikes or "binary", timesteps, seed, rounding)
     result = write_folder(out, converted, render_report, overwrite=overwrite)["convert"]
     missed = missed_accuracy(result, min_accuracy)
     shown = [*conversion_tables(result), f"written: {out} (see {out / 'report.html'})"]
     finish(result, shown, as_json, missed)
 
 
-def _asked(target: float | None, method: str, spikes: str, timesteps: int) -> "Recipe | Auto | Search":
-    """The method; or what --target asks to try, which --spikes restricts to one code, unless it is left as it is."""
+def _asked(target: float | None, method: str, spikes: str | None, timesteps: int) -> "Recipe | Auto | Search":
+    """The method; or what --target asks to try, which --spikes restricts to one code."""
     from ..conversion.codes import parse_code
     from ..conversion.methods import parse_method
 
-    parse_code(spikes)
+    parse_code(spikes or "binary")
     chosen = parse_method(method)
     if target is None:
         return chosen
@@ -114,7 +114,7 @@ def _asked(target: float | None, method: str, spikes: str, timesteps: int) -> "R
     if method != "auto":
         raise RangeError(f"--target chooses the method itself, but --method {method} came too; leave one of them out.")
     windows = {window for window in WINDOWS if window < timesteps} | {timesteps}
-    return Search(target, CODES if spikes == "binary" else (spikes,), tuple(sorted(windows)))
+    return Search(target, CODES if spikes is None else (spikes,), tuple(sorted(windows)))
 
 
 def _converted(

@@ -45,7 +45,7 @@ def refuse_shared(evaluation: Hashes, calibration: Hashes) -> None:
         first = ", ".join(str(index) for index in np.flatnonzero(shared)[:5])
         raise RangeError(
             f"{int(shared.sum())} of {len(evaluation)} samples of the evaluation are also in the calibration data "
-            f"(first at {first}), so the result would flatter; use other data, or leave them out (--drop-shared)."
+            f"(first at {first}), so the result would flatter; use other data (evaluate --drop-shared leaves them out)."
         )
 
 

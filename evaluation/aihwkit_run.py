@@ -13,7 +13,7 @@ from ..hardware.analog.aihwkit_tiles import AihwkitEngine
 from ..inference import AnyRule, decide
 from ..networks.graph import Graph
 from ..networks.outputs import outputs_of
-from .analog import AnalogDesign, spread
+from .analog import AnalogDesign, device_of, spread
 from .convert import Progress, require_labels
 from .evaluate import policy_name
 from .recordings import framing_of
@@ -71,7 +71,7 @@ def run_on_aihwkit(
         "policy": policy_name(rule),
         "rule": str(rule),
         "mean_steps": float(torch.stack(decided).mean()),
-        "device": design.crossbar.device.name,
+        "device": device_of(design.crossbar),
         "time_seconds": design.time_s,
         "instances": design.instances,
         "seed": design.seed,

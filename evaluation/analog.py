@@ -30,7 +30,7 @@ from .policies import Policy
 from .recalibrate import recalibrate
 from .recordings import framing_of
 
-__all__ = ["AnalogDesign", "analog_result", "compared", "measure_on_chips", "run_on_chips", "spread"]
+__all__ = ["AnalogDesign", "analog_result", "compared", "device_of", "measure_on_chips", "run_on_chips", "spread"]
 
 _POINTS = 40  # of the curve of accuracy against mean steps
 _COMPARED = 64  # samples a batch of the comparison
@@ -102,6 +102,7 @@ def measure_on_chips(  # noqa: PLR0913 - a network, its exit data, samples, a de
     sets; and what ``network_on_chips``, ``recalibrate`` and ``run_on_chips`` raise.
     """
     policy = policy or Policy()
+    _require_comparable(network, compare_with, transient)
     graph = graph_of(network)
     most = network.steps if isinstance(network, IntegerProgram) else len(exit_data.outputs)
     steps = min(most, len(exit_data.outputs)) if steps is None else steps
@@ -154,10 +155,7 @@ def run_on_chips(  # noqa: PLR0913 - a network on chips, data, and six options
     tell = progress or (lambda stage, done: None)
     if not rule.min_steps <= steps:
         raise RangeError(f"{steps} steps were asked for; the rule needs {rule.min_steps} at least")
-    if compare_with is not None and (compare_with != "reference" or not isinstance(network, IntegerProgram)):
-        raise SpikeportError(f"agreement with {compare_with!r} cannot be measured; take an integer network, reference")
-    if compare_with is not None and transient is not None:
-        raise SpikeportError("chips with faults during the run cannot be compared with the reference; leave one out")
+    _require_comparable(network, compare_with, transient)
     if shared is not None:
         refuse_shared(data.hashes, shared)
     graph = graph_of(network)
@@ -184,6 +182,13 @@ def run_on_chips(  # noqa: PLR0913 - a network on chips, data, and six options
     }
 
 
+def _require_comparable(network: Network, compare_with: str | None, transient: Transient | None) -> None:
+    if compare_with is not None and (compare_with != "reference" or not isinstance(network, IntegerProgram)):
+        raise SpikeportError(f"agreement with {compare_with!r} cannot be measured; take an integer network, reference")
+    if compare_with is not None and transient is not None:
+        raise SpikeportError("chips with faults during the run cannot be compared with the reference; leave one out")
+
+
 def analog_result(
     network: Network, chips: Chips, activity: ChipActivity, labels: Tensor, rule: AnyRule, prices: str
 ) -> dict[str, Any]:
@@ -204,7 +209,7 @@ def analog_result(
         "mean_steps": float(decided.double().mean()),
         "p95_steps": percentile_steps(decisions.steps),
         "spikes_per_layer": _spikes(activity, decided),
-        "device": _device(chips),
+        "device": device_of(chips.crossbar),
         "time_seconds": chips.time_s,
         "instances": instances,
         "seed": chips.seed,
@@ -240,7 +245,7 @@ def compared(program: IntegerProgram, chips: Chips, x: np.ndarray, steps: int) -
     """Every spike and output of every chip against the NumPy reference."""
     names = [node.name for node in program.neurons]
     constant = framing_of(program.graph) is None
-    values = mismatches = 0
+    values, mismatches, earliest = 0, 0, None
     with AnalogSession(program, chips) as session:
         for first in range(0, len(x), _COMPARED):
             block = x[first : first + _COMPARED]
@@ -254,7 +259,10 @@ def compared(program: IntegerProgram, chips: Chips, x: np.ndarray, steps: int) -
                 one = Recording(found.output[:, rows], {k: v[:, rows] for k, v in found.spikes.items()})
                 agreement = compare(one, wanted)
                 values, mismatches = values + agreement.spikes_compared, mismatches + agreement.mismatches
-    return {"with": "reference", "spikes_compared": values, "mismatches": mismatches, "first_divergence": None}
+                found_first = agreement.first_divergence
+                if found_first is not None and (earliest is None or found_first.step < earliest["step"]):
+                    earliest = {**found_first._asdict(), "sample": first + found_first.sample, "chip": chip}
+    return {"with": "reference", "spikes_compared": values, "mismatches": mismatches, "first_divergence": earliest}
 
 
 def _spikes(activity: ChipActivity, decided: Tensor) -> dict[str, float]:
@@ -263,11 +271,10 @@ def _spikes(activity: ChipActivity, decided: Tensor) -> dict[str, float]:
     return {name: float((found * alive).double().sum() / decided.numel()) for name, found in activity.spikes.items()}
 
 
-def _device(chips: Chips) -> dict[str, Any]:
-    """The device and the design of the arrays."""
-    said = asdict(chips.crossbar)
+def device_of(crossbar: Crossbar) -> dict[str, Any]:
+    """The device and the design of the arrays, as JSON."""
+    said, device = asdict(crossbar), crossbar.device
     said.pop("device")
-    device = chips.crossbar.device
     return {"name": device.name, "g_min_us": device.g_min_us, "g_max_us": device.g_max_us, **said}
 
 

@@ -65,7 +65,7 @@ def recalibrate(  # noqa: PLR0913 - a network, its chips, data, and five options
     """
     tell = progress or (lambda stage, done: None)
     if refused is not None:
-        refuse_shared(data.hashes, refused)
+        refuse_shared(refused, data.hashes)
     if len(data) < LEAST:
         raise RangeError(f"{data.name} has {len(data)} samples; {LEAST} at least are needed to calibrate chips on")
     if data.y is None:

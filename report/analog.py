@@ -17,17 +17,20 @@ def analog(run: Part) -> str:
 
 def aihwkit(run: Part) -> str:
     """Return the panel of a run on aihwkit's tiles."""
+    bits = run["device"]["adc_bits"]
     rows = [
-        *_over_chips(run, run["device"]),
+        *_over_chips(run),
+        ("Drift compensation", "yes" if run["device"]["compensation"].value else "no"),
+        ("Column converters", f"{num(bits, steps)} bits" if bits else "unlimited"),
         ("Mean steps", f"{num(run['mean_steps'], steps)} of {num(run['timesteps'], steps)}"),
     ]
     return f'<div class="card"><h3>On the torch tiles of aihwkit</h3>{pairs(rows)}</div>'
 
 
-def _over_chips(run: Part, device: Part) -> list[tuple[str, str]]:
+def _over_chips(run: Part) -> list[tuple[str, str]]:
     chips = run["accuracy_over_chips"]
     return [
-        ("Device", name(device.text() or "?")),
+        ("Device", name(run["device"]["name"].text() or "?")),
         ("Time after writing", f"{num(run['time_seconds'], plain)} s"),
         ("Chips", f"{num(run['instances'], steps)} (seed {num(run['seed'], plain)})"),
         ("Accuracy, mean over chips", f"{num(chips['mean'], percent_fine)}, {span(chips['ci95'], percent_fine)}"),
@@ -39,7 +42,7 @@ def _summary(run: Part) -> str:
     device, fitted = run["device"], run["recalibrated"]
     bits = run["converters"]["bits"]
     rows = [
-        *_over_chips(run, device["name"]),
+        *_over_chips(run),
         ("Without crossbars", f"{num(run['digital_accuracy'], percent_fine)} (n = {num(run['n'], steps)})"),
         ("Mean steps", f"{num(run['mean_steps'], steps)} of {num(run['timesteps'], steps)}"),
         ("Drift compensation", "yes" if device["compensation"].value else "no"),

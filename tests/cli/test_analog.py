@@ -24,6 +24,16 @@ def test_an_ideal_device_agrees_with_the_reference(command, folder: Path) -> Non
     assert done.json["accuracy"] == pytest.approx(done.json["digital_accuracy"])
 
 
+def test_the_first_difference_says_on_which_chip(command, folder: Path) -> None:
+    done = command("run", folder, "--data", "digits", *ANALOG, "--compare", "reference", "--json")
+    agreement = done.json["agreement"]
+    assert agreement["mismatches"] > 0
+    first = agreement["first_divergence"]
+    assert set(first) == {"layer", "step", "sample", "unit", "chip"}
+    assert 0 <= first["sample"] < 20
+    assert first["chip"] in (0, 1)
+
+
 def test_a_run_on_chips_is_kept_and_shown(command, folder: Path) -> None:
     options = ("--device", "pcm", "--time", "30d", "--seed", "3", "--no-compensation", "--tile", "128", "64")
     done = command("run", folder, "--data", "digits", *ANALOG, *options, "--json")

@@ -2,6 +2,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from spikeport.cli.convert import _asked
+
 
 def test_evaluate_takes_the_integer_network(command, converted: Path, tmp_path: Path) -> None:
     folder = tmp_path / "copy"
@@ -27,3 +29,9 @@ def test_rounding_is_fitted_when_asked(command, model: Path, arguments: Callable
     assert refused.code == 2
     assert "nearest, fitted" in refused.err
     assert not Path("other").exists()
+
+
+def test_a_search_keeps_to_the_spikes_that_were_named() -> None:
+    assert _asked(0.5, "auto", "binary", 32).codes == ("binary",)
+    assert _asked(0.5, "auto", "signed", 32).codes == ("signed",)
+    assert set(_asked(0.5, "auto", None, 32).codes) > {"binary", "signed"}

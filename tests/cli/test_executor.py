@@ -14,7 +14,7 @@ def test_aihwkit_runs_the_network_and_the_report_says_so(command, converted: Pat
     folder = copytree(converted, tmp_path / "folder")
     outcome = command("run", folder, *RUN, "--time", "1h", "--executor", "aihwkit", "--json")
     result = outcome.json
-    assert (result["backend"], result["device"], result["time_seconds"]) == ("aihwkit", "pcm", 3600.0)
+    assert (result["backend"], result["device"]["name"], result["time_seconds"]) == ("aihwkit", "pcm", 3600.0)
     assert (result["instances"], len(result["accuracy_over_chips"]["by_chip"])) == (2, 2)
     assert json.loads((folder / "report.json").read_text())["run"]["aihwkit"] == result
     page = (folder / "report.html").read_text()
