@@ -81,7 +81,7 @@ def lowered(graph: Graph, samples: np.ndarray | None = None) -> IntegerProgram:
     conversion = graph.information.get("conversion", {})
     said = conversion.get("timesteps") if isinstance(conversion, Mapping) else None
     steps, plain = int(said) if isinstance(said, int) else 64, folded(graph)
-    nearest = lower(plain, code_of(graph), steps=steps)
+    nearest = lower(plain, code_of(graph), steps=steps)  # refuses, if it must, before any sample is run
     if samples is None:
         return nearest
     return lower(plain, code_of(graph), steps=steps, moments=input_moments(plain, samples[:FIT_SAMPLES], steps))
