@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..inference import FixedSteps
     from ..networks.faults import Faults
 
-__all__ = ["AnalogOptions", "analog_tables", "parse_time", "run_analog"]
+__all__ = ["AnalogOptions", "analog_tables", "keep_run", "parse_time", "run_analog"]
 
 _UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _WITH = "With --backend analog: "
@@ -158,7 +158,7 @@ def run_analog(
             progress=progress,
         )
     result = {**result, **said}
-    _keep(folder, "analog with faults" if said else "analog", result)
+    keep_run(folder, result)
     return result
 
 
@@ -216,16 +216,17 @@ def run_aihwkit(
             shared=held.exit.calibration_hashes,
             progress=progress,
         )
-    _keep(folder, "aihwkit", result)
+    keep_run(folder, result)
     return result
 
 
-def _keep(folder: Path, name: str, result: Mapping[str, Any]) -> None:
-    """Put a result among the runs of the folder's report."""
+def keep_run(folder: Path, result: Mapping[str, Any]) -> None:
+    """Put a result among the runs of the folder's report, by the name of its backend; one with faults stands beside."""
     from ..evaluation.folder import read_folder, update_report
     from ..report import render_report
 
     report = read_folder(folder).report
+    name = result["backend"] + (" with faults" if "faults" in result else "")
     update_report(folder, {**report, "run": {**report.get("run", {}), name: result}}, render_report)
 
 

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["conversion_tables", "convert", "missed_accuracy", "network_shapes", "read_model"]
 
+_ADVICE = "more --timesteps, more samples or another --method"
+_TARGET_ADVICE = "more --timesteps, more samples or a smaller --target"
+
 Spikes = Annotated[
     str | None,
     typer.Option(
@@ -95,7 +98,7 @@ def convert(
     source, data = read_model(model, calibration, preprocessing, weights, num_samples, allow_code)
     converted = _converted(source, data, asked, spikes or "binary", timesteps, seed, rounding)
     result = write_folder(out, converted, render_report, overwrite=overwrite)["convert"]
-    missed = missed_accuracy(result, min_accuracy)
+    missed = missed_accuracy(result, min_accuracy, _ADVICE if target is None else _TARGET_ADVICE)
     shown = [*conversion_tables(result), f"written: {out} (see {out / 'report.html'})"]
     finish(result, shown, as_json, missed)
 
@@ -144,14 +147,14 @@ def _converted(
         )
 
 
-def missed_accuracy(result: Mapping[str, Any], min_accuracy: float | None) -> AccuracyGateMissed | None:
+def missed_accuracy(result: Mapping[str, Any], min_accuracy: float | None, advice: str) -> AccuracyGateMissed | None:
     """What to end with where the accuracy is below the one that was asked for."""
     reached = result["accuracy_by_step"][-1]
     if min_accuracy is None or reached >= min_accuracy:
         return None
     return AccuracyGateMissed(
         f"the accuracy after {result['timesteps']} steps is {reached:.4f} on {result['n']} samples, below the "
-        f"{min_accuracy} that was asked for; give more --timesteps, more samples or another --method."
+        f"{min_accuracy} that was asked for; give {advice}."
     )
 
 

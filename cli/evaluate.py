@@ -12,6 +12,7 @@ from .output import finish, note, percent, progress_bar, rows, table
 
 __all__ = ["evaluate", "evaluation_tables", "report"]
 
+ATTACKED = 200  # samples
 Folder = Annotated[
     Path, typer.Argument(metavar="DIR", help="The folder that spikeport convert wrote.", show_default=False)
 ]
@@ -22,9 +23,7 @@ def evaluate(
     data: Annotated[str, typer.Option("--data", metavar="DATA", help=options.DATA_HELP, show_default=False)],
     policy: options.PolicyOption = "confidence",
     min_steps: options.MinSteps = 1,
-    max_loss: Annotated[
-        float, typer.Option("--max-loss", min=0.0, max=1.0, help="Share of accuracy that early exit may cost.")
-    ] = 0.001,
+    max_loss: options.MaxLoss = None,
     guarantee: options.GuaranteeOption = None,
     bits: Annotated[
         int | None,
@@ -38,7 +37,7 @@ def evaluate(
     drop_shared: options.DropShared = False,
     timing: options.Timing = True,
     attack: options.Attack = None,
-    attack_samples: options.AttackSamples = 200,
+    attack_samples: options.AttackSamples = None,
     min_accuracy: options.MinAccuracy = None,
     seed: options.Seed = 0,
     allow_code: options.AllowCode = False,
@@ -55,7 +54,9 @@ def evaluate(
     from ..evaluation.folder import keep_integer, read_folder, read_report, require_writable, update_report
     from ..report import render_report
 
-    chosen = options.parse_rule(policy, guarantee, min_steps)
+    chosen, loss = options.parse_rule(policy, guarantee, min_steps, max_loss), options.loss_of(max_loss)
+    if attack is None and attack_samples is not None:
+        raise RangeError(f"--attack-samples {attack_samples} came without --attack; say how far inputs may be moved.")
     if attack is not None and bits is not None:
         raise RangeError("--attack needs gradients, and the integer network of --bits has none; leave one of them out.")
     held = read_folder(folder)
@@ -67,12 +68,12 @@ def evaluate(
         note(f"{before - len(samples)} of {before} samples are also in the calibration data and were left out.")
     network = held.spiking if bits is None else keep_integer(folder, held, render_report)
     exits = held.exit if bits is None else held.exit.of_integer
-    asked: dict[str, Any] = {"policy": chosen, "max_loss": max_loss, "seed": seed, "timing": timing}
+    asked: dict[str, Any] = {"policy": chosen, "max_loss": loss, "seed": seed, "timing": timing}
     with progress_bar() as progress:
         result = evaluate_network(network, held.analog, exits, samples, progress=progress, **asked)
         if attack is not None:
-            size = {"epsilon": attack, "n": attack_samples}
-            result["robustness"] = _robustness(held, samples, chosen, max_loss, seed, progress=progress, **size)
+            size = {"epsilon": attack, "n": attack_samples or ATTACKED}
+            result["robustness"] = _robustness(held, samples, chosen, loss, seed, progress=progress, **size)
     update_report(folder, {**read_report(folder), "evaluate": result}, render_report)
     missed = _missed(result, min_accuracy)
     finish(result, [*evaluation_tables(result), f"see {folder / 'report.html'}"], as_json, missed)

@@ -66,9 +66,7 @@ def export_network(
     to: Annotated[str, typer.Option("--to", metavar="nir|brian2|lava|onnx|pt2", help="For whom.", show_default=False)],
     policy: options.PolicyOption = "confidence",
     min_steps: options.MinSteps = 1,
-    max_loss: Annotated[
-        float, typer.Option("--max-loss", min=0.0, max=1.0, help="Share of accuracy that early exit may cost.")
-    ] = 0.001,
+    max_loss: options.MaxLoss = None,
     reader: Annotated[
         str | None,
         typer.Option("--reader", metavar="NAME", help="Write NIR as snntorch, norse or sinabs has to be given it."),
@@ -90,12 +88,20 @@ def export_network(
     from ..evaluation.folder import read_folder
     from ..inference import FixedSteps
 
+    chosen = options.parse_policy(policy, min_steps, max_loss)
+    if to not in FORMATS:
+        of_programs = {"--policy": policy != "confidence", "--min-steps": min_steps > 1, "--chunk": chunk > 1}
+        given = [name for name, came in {**of_programs, "--max-loss": max_loss is not None}.items() if came]
+        if given:
+            raise SpikeportError(
+                f"{', '.join(given)} say how a program runs; they go with {' and '.join(FORMATS)} only"
+            )
     held = read_folder(folder)
     if reader is not None and to != "nir":
         raise SpikeportError(f"--reader {reader} says how to write a NIR file; it goes with --to nir only")
     if to in FORMATS:
-        chosen = options.parse_policy(policy, min_steps)
-        rule = chosen if isinstance(chosen, FixedSteps) else chosen.rule(held.exit, max_loss=max_loss)
+        loss = options.loss_of(max_loss)
+        rule = chosen if isinstance(chosen, FixedSteps) else chosen.rule(held.exit, max_loss=loss)
         limit = len(held.exit.outputs)
         about = export_programs(held.spiking, rule, file, to=to, max_steps=limit, steps=chunk, overwrite=overwrite)
         finish({"folder": str(file.resolve()), "to": to, **about}, [str(file)], as_json)

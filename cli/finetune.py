@@ -93,7 +93,7 @@ def finetune(
         made = finetune_network(source, samples, how, code=spikes, timesteps=timesteps, progress=progress)
     result = write_folder(out, made, render_report, overwrite=overwrite)["convert"]
     shown = [_table(result["finetune"]), *conversion_tables(result), f"written: {out} (see {out / 'report.html'})"]
-    finish(result, shown, as_json, missed_accuracy(result, min_accuracy))
+    finish(result, shown, as_json, missed_accuracy(result, min_accuracy, "more --epochs or --timesteps"))
 
 
 def _read(

@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # heavy parts are imported when a command runs, so that --hel
     from ..evaluation.policies import Policy
     from ..inference import FixedSteps
 
+MAX_LOSS = 0.001  # of the accuracy
 AllowCode = Annotated[
     bool, typer.Option("--allow-code", help="Trust MODEL and DATA that run code: .pt2 programs, Python functions.")
 ]
@@ -21,7 +22,10 @@ Attack = Annotated[
     float | None,
     typer.Option("--attack", metavar="E", help="Also attack early exit, within E (a share) of each channel's range."),
 ]
-AttackSamples = Annotated[int, typer.Option("--attack-samples", min=1, metavar="N", help="Samples that are attacked.")]
+AttackSamples = Annotated[
+    int | None,
+    typer.Option("--attack-samples", min=1, metavar="N", help="With --attack: how many samples (default 200)."),
+]
 DropShared = Annotated[
     bool, typer.Option("--drop-shared", help="Leave out samples that are also in the calibration data.")
 ]
@@ -45,6 +49,12 @@ MinAccuracy = Annotated[
 ]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace the folder if it is there (only one that spikeport wrote).")
+]
+MaxLoss = Annotated[
+    float | None,
+    typer.Option(
+        "--max-loss", min=0.0, max=1.0, help=f"Share of accuracy that early exit may cost (default {MAX_LOSS:g})."
+    ),
 ]
 MinSteps = Annotated[
     int, typer.Option("--min-steps", min=1, metavar="N", help="No sample stops before step N (but with fixed:T).")
@@ -126,10 +136,15 @@ def samples_for(
     return load_for(spec, "evaluation", preprocessing, held.shapes, limit=limit, allow_code=allow_code)
 
 
-def parse_policy(text: str, first: int = 1) -> "FixedSteps | Policy":
+def loss_of(max_loss: float | None) -> float:
+    """What --max-loss says, or its default."""
+    return MAX_LOSS if max_loss is None else max_loss
+
+
+def parse_policy(text: str, first: int = 1, max_loss: float | None = None) -> "FixedSteps | Policy":
     """Read ``fixed:T`` or the name of a policy; ``first`` is the first step at which it may stop.
 
-    Raises RangeError for anything else.
+    Raises RangeError for anything else, and where ``first`` or ``max_loss`` was said of a fixed run.
     """
     from ..evaluation.policies import POLICIES, Policy
     from ..inference import FixedSteps
@@ -142,16 +157,22 @@ def parse_policy(text: str, first: int = 1) -> "FixedSteps | Policy":
         raise RangeError(f"the policy is {text!r}, but {names} or fixed:T (such as fixed:16) was wanted.")
     if first > 1:
         raise RangeError(f"--policy {text} and --min-steps {first} came together; a fixed run has no first step.")
+    if max_loss is not None:
+        raise RangeError(f"--policy {text} and --max-loss {max_loss:g} came together; a fixed run is not calibrated.")
     return FixedSteps(int(steps))
 
 
-def parse_rule(policy: str, guarantee: str | None, first: int = 1) -> "FixedSteps | Guarantee | Policy":
-    """Read --policy, --min-steps and --guarantee; the guarantee goes with neither."""
-    chosen = parse_policy(policy, first)
+def parse_rule(
+    policy: str, guarantee: str | None, first: int = 1, max_loss: float | None = None
+) -> "FixedSteps | Guarantee | Policy":
+    """Read --policy, --min-steps, --max-loss and --guarantee; the guarantee goes with none of the others."""
+    chosen = parse_policy(policy, first, max_loss)
     if guarantee is None:
         return chosen
-    if policy != "confidence" or first > 1:
-        said = f"--policy {policy}" if first == 1 else f"--min-steps {first}"
+    given = {f"--policy {policy}": policy != "confidence", f"--min-steps {first}": first > 1}
+    given[f"--max-loss {max_loss}"] = max_loss is not None
+    if any(given.values()):
+        said = ", ".join(option for option, came in given.items() if came)
         raise RangeError(f"{said} and --guarantee {guarantee} came together; give one of them.")
     from ..evaluation.guarantee import parse_guarantee
 

@@ -45,9 +45,6 @@ FaultsOption = Annotated[
 Folder = Annotated[
     Path, typer.Argument(metavar="DIR", help="The folder that spikeport convert wrote.", show_default=False)
 ]
-MaxLoss = Annotated[
-    float, typer.Option("--max-loss", min=0.0, max=1.0, help="Share of accuracy that early exit may cost.")
-]
 Steps = Annotated[
     int | None, typer.Option("--steps", min=1, help="Run at most so many steps; those of the conversion if not given.")
 ]
@@ -60,7 +57,7 @@ def run_backend(
     policy: options.PolicyOption = "confidence",
     min_steps: options.MinSteps = 1,
     steps: Steps = None,
-    max_loss: MaxLoss = 0.001,
+    max_loss: options.MaxLoss = None,
     chip: Chip = None,
     compare: Compare = None,
     device: analog.Device = None,
@@ -93,11 +90,11 @@ def run_backend(
 
     Faults: targets with rates from 0 to 1. Bits that flip in weights, biases, thresholds, initial (membranes) and
     bounds (of protection); stuck_at_0 and stuck_at_1 of the bits of weights; dead_neurons; and during the run
-    dropped_spikes and bits of the state (torch, reference and analog only).
+    dropped_spikes and bits of the state.
     """
     from ..evaluation.folder import read_folder
 
-    chosen = options.parse_policy(policy, min_steps)
+    chosen = options.parse_policy(policy, min_steps, max_loss)
     asked = analog.AnalogOptions(
         device, time, instances, seed, no_compensation, adc_bits, tile, recalibrate, prices, executor, wires
     )
@@ -105,7 +102,7 @@ def run_backend(
     held = read_folder(folder)
     preprocessing = options.changed(held.preprocessing, scale, mean, std, layout)
     samples = options.samples_for(held, data, preprocessing, limit=limit, allow_code=allow_code)
-    common: dict[str, Any] = {"max_loss": max_loss, "steps": steps, "compare_with": compare}
+    common: dict[str, Any] = {"max_loss": options.loss_of(max_loss), "steps": steps, "compare_with": compare}
     if run is None and executor not in (None, "own"):
         result = analog.run_aihwkit(folder, held, samples, asked, chosen, **common)
     elif run is None:
@@ -148,7 +145,7 @@ def _run(
     **asked: Any,
 ) -> dict[str, Any]:
     """Run the folder's integer network and keep the result in its report."""
-    from ..evaluation.folder import keep_integer, read_folder, require_writable, update_report
+    from ..evaluation.folder import keep_integer, require_writable
     from ..inference import FixedSteps
     from ..report import render_report
 
@@ -159,10 +156,8 @@ def _run(
     asked |= {"rule": rule, "shared": held.exit.calibration_hashes}
     with progress_bar() as progress:
         result = run(program, samples, steps=steps, progress=progress, **asked)
-    report, result = read_folder(folder).report, dict(result)
-    name = result["backend"] + (" with faults" if "faults" in result else "")
-    update_report(folder, {**report, "run": {**report.get("run", {}), name: result}}, render_report)
-    return result
+    analog.keep_run(folder, result)
+    return dict(result)
 
 
 def run_tables(result: Mapping[str, Any]) -> list[Any]:

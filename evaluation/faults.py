@@ -10,13 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._check import CorruptFileError, RangeError, SpikeportError, UnsupportedError
+from .._check import CorruptFileError, RangeError, SpikeportError
 from ..data import Dataset
-from ..hardware.backend import Backend
 from ..hardware.faults import faulty_program
 from ..hardware.program import IntegerProgram
-from ..hardware.reference_backend import ReferenceBackend
-from ..hardware.torch_backend import TorchBackend
 from ..networks.faults import Faults
 from ..networks.stored_faults import Injected, faulty_graph
 from ..networks.transient import transient_of
@@ -26,16 +23,13 @@ from .run import backend_named, run_on
 __all__ = [
     "decided_labels",
     "described",
-    "faulty_backend",
     "parse_faults",
-    "require_stored",
     "run_with_faults",
     "runner",
     "with_stored_faults",
 ]
 
 _TARGETS = tuple(field.name for field in fields(Faults) if field.name != "layers")
-_DURING: Mapping[str, Callable[..., Backend]] = {"torch": TorchBackend, "reference": ReferenceBackend}
 
 
 def parse_faults(text: str) -> Faults:
@@ -60,37 +54,14 @@ def parse_faults(text: str) -> Faults:
     return _from_table(given, text)
 
 
-def faulty_backend(name: str, faults: Faults, *, seed: int) -> Backend:
-    """The backend of that name, with the faults during the run.
-
-    Raises UnsupportedError that lists the faults which the backend cannot do, SpikeportError for an unknown backend.
-    """
-    plain = backend_named(name)
-    if not faults.transient:
-        return plain
-    if name not in _DURING:
-        require_stored(name, faults)
-    return _DURING[name](faults, seed=seed)
-
-
-def require_stored(name: str, faults: Faults) -> None:
-    """Raise UnsupportedError that lists the faults during the run, which the backend of that name cannot do."""
-    asked = [target for target in ("dropped_spikes", "state") if getattr(faults, target)]
-    if asked:
-        raise UnsupportedError(
-            f"{name} cannot have faults during the run",
-            [f"{target} (choose torch, reference or analog, or faults of stored values)" for target in asked],
-        )
-
-
 def run_with_faults(
     backend: str, program: IntegerProgram, data: Dataset, faults: Faults, *, seed: int, **asked: Any
 ) -> dict[str, Any]:
     """``run_on`` with faults in what the network stores and during the run; the JSON gains ``faults``.
 
-    asked: the options of ``run_on``.  Raises what ``faulty_program``, ``faulty_backend`` and ``run_on`` raise.
+    asked: the options of ``run_on``.  Raises what ``faulty_program``, ``backend_named`` and ``run_on`` raise.
     """
-    place = faulty_backend(backend, faults, seed=seed)
+    place = backend_named(backend, faults=faults, seed=seed)
     hurt, injected = faulty_program(program, faults, seed=seed)
     transient = transient_of(hurt.graph, faults, seed)
     result = run_on(place, hurt, data, transient=transient, **asked)
@@ -123,11 +94,11 @@ def decided_labels(output: Tensor) -> Tensor:
 def runner(backend: str, faults: Faults | None, *, seed: int) -> Callable[..., dict[str, Any]]:
     """``run_on`` on a backend, or ``run_with_faults``: a function of the program, the data and ``run_on``'s options.
 
-    Raises SpikeportError for an unknown backend and UnsupportedError for faults that it cannot do, before any work.
+    Raises SpikeportError for an unknown backend, before any work.
     """
+    plain = backend_named(backend)
     if faults is None:
-        return partial(run_on, backend_named(backend))
-    faulty_backend(backend, faults, seed=seed)
+        return partial(run_on, plain)
     return partial(run_with_faults, backend, faults=faults, seed=seed)
 
 

@@ -25,6 +25,7 @@ from ..hardware.energy import Counts, bill, count, neurobench_metrics
 from ..hardware.mapping import map_to_chip
 from ..hardware.program import IntegerProgram
 from ..inference import AnyRule, FixedSteps, accuracy_interval, ask, decide, percentile_steps
+from ..networks.faults import Faults
 from ..networks.transient import Transient
 from .convert import Progress, require_labels
 from .evaluate import policy_name
@@ -38,31 +39,31 @@ _LARGEST_BATCH = 64
 _SMALLEST = {"lava": 16}  # a batch costs a start there
 
 
-def _torch() -> Backend:
+def _torch(**faults: Any) -> Backend:
     from ..hardware.torch_backend import TorchBackend
 
-    return TorchBackend()
+    return TorchBackend(**faults)
 
 
-def _reference() -> Backend:
+def _reference(**faults: Any) -> Backend:
     from ..hardware.reference_backend import ReferenceBackend
 
-    return ReferenceBackend()
+    return ReferenceBackend(**faults)
 
 
-def _lava() -> Backend:
+def _lava(**faults: Any) -> Backend:
     from ..hardware.lava import LavaBackend
 
-    return LavaBackend()
+    return LavaBackend(**faults)
 
 
-def _brian2() -> Backend:
+def _brian2(target: str = "numpy", **faults: Any) -> Backend:
     from ..hardware.brian import BrianBackend
 
-    return BrianBackend()
+    return BrianBackend(target, **faults)
 
 
-BACKENDS: Mapping[str, Callable[[], Backend]] = {
+BACKENDS: Mapping[str, Callable[..., Backend]] = {
     "torch": _torch,
     "reference": _reference,
     "lava": _lava,
@@ -70,19 +71,15 @@ BACKENDS: Mapping[str, Callable[[], Backend]] = {
 }
 
 
-def backend_named(name: str) -> Backend:
-    """The backend of that name; raises SpikeportError for others.
+def backend_named(name: str, *, faults: Faults | None = None, seed: int = 0) -> Backend:
+    """The backend of that name, with these faults during the run; raises SpikeportError for others.
 
     "brian2:cython" and "brian2:cpp_standalone" are Brian2 with another target than NumPy's.
     """
-    backend, _, target = name.partition(":")
-    if backend == "brian2" and target:
-        from ..hardware.brian import BrianBackend
-
-        return BrianBackend(target)
-    if name not in BACKENDS:
+    known, _, target = name.partition(":")
+    if known not in BACKENDS or (target and known != "brian2"):
         raise SpikeportError(f"there is no backend {name!r}; choose one of {', '.join(BACKENDS)}, or analog")
-    return BACKENDS[name]()
+    return BACKENDS[known](*([target] if target else []), faults=faults, seed=seed)
 
 
 def run_on(  # noqa: PLR0913 - three parts and six options

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from .._check import RangeError
+from ..networks.faults import Faults
+from ..networks.transient import transient_of
 from .backend import Session
 from .brian_build import BrianNetwork, brian2_module, build
 from .brian_plan import plan_of
@@ -25,19 +27,25 @@ class BrianBackend:
 
     target: ``numpy`` needs no compiler; ``cython`` compiles every group once (minutes on a first run);
     ``cpp_standalone`` makes one program of the whole run.  cache: where Cython keeps what it compiled (left out: a
-    folder of this process alone, removed at its end).
+    folder of this process alone, removed at its end).  faults: those during the run, drawn from ``seed``; not in
+    ``cpp_standalone``, whose run nothing can enter.
     """
 
     name = "brian2"
 
-    def __init__(self, target: str = "numpy", *, cache: Path | None = None) -> None:
+    def __init__(
+        self, target: str = "numpy", *, cache: Path | None = None, faults: Faults | None = None, seed: int = 0
+    ) -> None:
         if target not in TARGETS:
             raise RangeError(f"the target is {target!r}; choose one of {', '.join(TARGETS)}")
-        self.target, self.cache = target, cache
+        self.target, self.cache, self.faults, self.seed = target, cache, faults, seed
 
     def unsupported(self, program: IntegerProgram) -> list[str]:
-        """Limits of spikes; else nothing."""
-        return limit_problems(program)
+        """Limits of spikes, and faults during the run of a standalone program; else nothing."""
+        problems = limit_problems(program)
+        if self.target == "cpp_standalone" and self.faults is not None and self.faults.transient:
+            problems.append("faults during the run (a standalone program runs by itself: choose numpy or cython)")
+        return problems
 
     def available(self) -> None:
         """Raise BackendUnavailable where Brian2 is missing."""
@@ -50,7 +58,7 @@ class BrianBackend:
             from .brian_standalone import StandaloneSession
 
             return StandaloneSession(program)
-        return RuntimeSession(program, self.target, self.cache)
+        return RuntimeSession(program, self.target, self.cache, transient_of(program.graph, self.faults, self.seed))
 
 
 def brian_network(

@@ -1,6 +1,7 @@
 """A plan as Brian2 objects; the only file beside ``brian.py`` that touches Brian2."""
 
 from collections.abc import Mapping
+from enum import IntEnum
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,7 +9,19 @@ import numpy as np
 from .._check import BackendUnavailable
 from .brian_plan import Plan, Population, Wiring, in_unit
 
-__all__ = ["BrianNetwork", "brian2_module", "build", "copied", "spread"]
+__all__ = ["BrianNetwork", "Order", "brian2_module", "build", "copied", "spread"]
+
+
+class Order(IntEnum):
+    """What happens in the slot of a population, one after the other; faults enter in between."""
+
+    BEFORE = 0
+    UPDATE = 1
+    UPDATED = 2
+    EVENTS = 3
+    RESETS = 4
+    RESET = 5
+    SYNAPSES = 6
 
 
 class BrianNetwork(NamedTuple):
@@ -99,15 +112,15 @@ def _group(plan: Plan, population: Population, copies: int, clock: Any, unit: An
         name=population.name,
     )
     for event in group.thresholder:
-        group.set_event_schedule(event, when=slot, order=1)
+        group.set_event_schedule(event, when=slot, order=Order.EVENTS)
     for resetter in group.resetter.values():
-        resetter.when, resetter.order = slot, 2
+        resetter.when, resetter.order = slot, Order.RESETS
     if unit is not None:
         group.namespace["unit"] = unit
     for name, array in population.arrays.items():
         setattr(group, f"{name}_", spread(array, copies) * (float(unit) if unit and population.variables[name] else 1))
     code = in_unit("\n".join(population.update), unit=unit is not None)
-    return group, group.run_regularly(code, when=slot, name=f"{population.name}_update")
+    return group, group.run_regularly(code, when=slot, order=Order.UPDATE, name=f"{population.name}_update")
 
 
 def _synapses(plan: Plan, wiring: Wiring, groups: Mapping[str, Any], copies: int, unit: Any) -> Any:
@@ -124,7 +137,7 @@ def _synapses(plan: Plan, wiring: Wiring, groups: Mapping[str, Any], copies: int
         clock=source.clock,
         name=wiring.name,
     )
-    made.pre.when, made.pre.order = plan.slot(wiring.source), 3
+    made.pre.when, made.pre.order = plan.slot(wiring.source), Order.SYNAPSES
     entries = wiring.matrix.tocoo()
     height, width = wiring.matrix.shape
     made.connect(i=copied(entries.col, copies, width), j=copied(entries.row, copies, height))

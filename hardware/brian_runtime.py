@@ -12,9 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._check import RangeError, SpikeportError
+from ..networks.transient import Transient
 from .backend import Recording, Session
 from .brian_build import BrianNetwork, brian2_module, build
+from .brian_faults import BrianFaults
 from .brian_plan import Plan, Population, plan_of
+from .hits import hits_of
 from .program import IntegerProgram
 
 __all__ = ["RuntimeSession"]
@@ -38,14 +41,18 @@ class _Made(NamedTuple):
     copies: int
     brian: BrianNetwork
     recorder: "_Recorder"
+    faults: "BrianFaults"
 
 
 class RuntimeSession(Session):
     """A batch runs as blocks of copies side by side, one block after the other through the same Brian2 objects."""
 
-    def __init__(self, program: IntegerProgram, target: str, cache_folder: Path | None) -> None:
+    def __init__(
+        self, program: IntegerProgram, target: str, cache_folder: Path | None, transient: Transient | None = None
+    ) -> None:
         self.program, self.target = program, target
-        self._cache = cache_folder
+        self._cache, self._transient = cache_folder, transient
+        self._hits = hits_of(None, np.zeros(0), 0)
         self._plans: dict[bool, Plan] = {}
         self._made: _Made | None = None
         self._blocks: list[np.ndarray] = []  # input, (1 or steps, copies * size)
@@ -59,6 +66,7 @@ class RuntimeSession(Session):
         code = self.program.input(x).astype(np.float64)
         code = code.reshape(1, len(x), -1) if constant else code.reshape(len(x), x.shape[1], -1)
         self._samples, self._done = code.shape[1], 0
+        self._hits = hits_of(self._transient, x, self._limit, constant=constant)
         made = self._built(constant)
         self._blocks = [
             _filled(code[:, first : first + made.copies], made.copies) for first in range(0, self._samples, made.copies)
@@ -110,13 +118,15 @@ class RuntimeSession(Session):
             with _target(self.target, self._cache):
                 brian = build(plan, copies)
             recorder = _Recorder(plan, brian, copies)
-            brian.network.add(recorder.operation)
-            self._made = _Made(plan, copies, brian, recorder)
+            faults = BrianFaults(plan, brian, copies, self._transient)
+            brian.network.add(recorder.operation, *faults.operations)
+            self._made = _Made(plan, copies, brian, recorder, faults)
         return self._made
 
     def _run(self, made: _Made, index: int, block: np.ndarray, steps: int) -> dict[str, np.ndarray]:
         brian2, brian = brian2_module(), made.brian
         group = brian.groups[self.program.graph.input.name]
+        made.faults.choose(self._hits, index * made.copies)
         if len(self._blocks) > 1 or not self._done:
             _restore(made, self._snapshots[index])
         if "stimulus" in group.variables:

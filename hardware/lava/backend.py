@@ -10,7 +10,10 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ..._check import BackendUnavailable, RangeError, UnsupportedError, WorkerCrashed, WorkerTimeout
+from ...networks.faults import Faults
+from ...networks.transient import transient_of
 from ..backend import Recording, Session
+from ..hits import hits_of
 from ..program import IntegerProgram, limit_problems
 from ..stages import Stage, stages
 from .batched import batched_message, batched_problems
@@ -39,6 +42,7 @@ class LavaBackend:
     python: an interpreter with Lava; None finds it (``find_lava_python``).
     hardware: compile faithful networks for a chip.  This needs Intel's extension; it is written against its public
     interface and has not been tested, for want of a chip.
+    faults: those during the run, drawn from ``seed``; our own processes only.
     """
 
     faithful: bool = False
@@ -46,6 +50,8 @@ class LavaBackend:
     python: str | None = None
     limits: Limits = field(default_factory=Limits)
     hardware: bool = False
+    faults: Faults | None = None
+    seed: int = 0
     script: Path = WORKER
     name: str = "lava"
     _unrolled: list[tuple[IntegerProgram, tuple[Stage, ...]]] = field(default_factory=list, init=False, repr=False)
@@ -59,7 +65,10 @@ class LavaBackend:
         """Everything that the chosen processes cannot do, by name."""
         found = self.stages(program)
         if self.faithful:
-            return limit_problems(program) + faithful_problems(program, found, schedule(found))
+            problems = limit_problems(program) + faithful_problems(program, found, schedule(found))
+            if self.faults is not None and self.faults.transient:
+                problems.append("faults during the run (Lava's own neurons know none: choose faithful=False)")
+            return problems
         problems = limit_problems(program) + batched_problems(program, found)
         if self.hardware:
             problems.append("hardware (our own processes run in simulation only: choose faithful=True)")
@@ -101,8 +110,10 @@ class LavaSession(Session):
 
     def __init__(self, backend: LavaBackend, program: IntegerProgram) -> None:
         self.backend, self.program = backend, program
+        self._transient = transient_of(program.graph, backend.faults, backend.seed)
         self.worker: Worker | None = self._fresh()
         self.restarts = 0
+        self._hits = hits_of(None, np.zeros(0), 0)
         self._loaded = 0  # the batch that the worker has compiled for
         self._input: np.ndarray | None = None
         self._constant = True
@@ -123,6 +134,7 @@ class LavaSession(Session):
         self.program.require_input(x, steps=1 if constant else len(x), constant=constant)
         code = self.program.input(x if not constant else x[None])
         self._input, self._constant, self._done = code.reshape(*code.shape[:2], -1), constant, 0
+        self._hits = hits_of(self._transient, x, self.program.steps if constant else len(x), constant=constant)
         self._tried(self._begin)
 
     def advance(self, steps: int, *, record: Sequence[str] = ()) -> Recording:
@@ -206,7 +218,10 @@ class LavaSession(Session):
             worker.request("load", _load_seconds(limits, arrays), arrays, **header)
         padded = np.zeros((frames, size, self._loaded), np.int32)
         padded[:, :, :n] = x.transpose(0, 2, 1)
-        worker.request("start", limits.load, {"input": padded})
+        hits = self._hits._asdict()
+        arrays = {f"{kind}.{i}": found for kind in hits for i, found in enumerate(hits[kind].values())}
+        named = {kind: list(hits[kind]) for kind in hits}
+        worker.request("start", limits.load, {"input": padded, **arrays}, **named)
 
     def _run(self, steps: int, record: Sequence[str]) -> dict[str, np.ndarray]:
         worker, x, _ = self._ready()

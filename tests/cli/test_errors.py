@@ -1,5 +1,6 @@
 """Whatever goes wrong is one line, one exit code, and with --json one object; nothing is left behind."""
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 import spikeport
 from spikeport.cli import main
+from spikeport.evaluation import folder
 
 Arguments = Callable[..., list[str]]
 
@@ -261,6 +263,26 @@ def test_ctrl_c_while_writing_leaves_nothing(
 
     monkeypatch.setattr("spikeport.evaluation.folder.replace_folder", interrupt)
     check(command(*arguments(model), "-o", "out"), 130, "interrupted")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interrupt_that_python_drops_counts_all_the_same(
+    command, model: Path, arguments: Arguments, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Dropping:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGTERM)  # what is raised in here only becomes a warning
+
+    write = folder.replace_folder
+
+    def written(*given: object) -> object:
+        Dropping()
+        return write(*given)
+
+    monkeypatch.setattr(folder, "replace_folder", written)
+    done = command(*arguments(model), "-o", "out")
+    assert done.code == 130
+    assert done.error == "interrupted"
 
 
 def test_the_message_says_where_help_is(command) -> None:

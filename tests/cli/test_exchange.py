@@ -51,6 +51,13 @@ def test_what_goes_out_to_nir_comes_back(command, tmp_path: Path) -> None:
     assert command("export", "one", "again.nir", "--to", "nir", "--overwrite").code == 0
 
 
+@pytest.mark.parametrize("said", [("--policy", "gap"), ("--min-steps", 2), ("--max-loss", 0), ("--chunk", 4)])
+def test_what_says_how_a_program_runs_is_refused_for_files(command, converted: Path, said: tuple[str, object]) -> None:
+    done = command("export", converted, "net.npz", "--to", "lava", *said)
+    assert done.code == 2
+    assert f"{said[0]} say how a program runs" in done.error
+
+
 def test_integer_networks_go_out_to_brian2_and_lava(command, converted: Path, tmp_path: Path) -> None:
     assert command("export", converted, "net.py", "--to", "brian2").code == 0
     assert (tmp_path / "net.npz").is_file()

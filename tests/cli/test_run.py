@@ -64,12 +64,15 @@ def test_a_run_with_faults_stands_beside_the_one_without(command, folder: Path) 
     assert "bits of weights" in command("run", folder, *options, *faults).out
 
 
-@pytest.mark.parametrize("backend", ["brian2", "lava"])
-def test_faults_that_a_backend_cannot_do_end_with_4(command, folder: Path, backend: str) -> None:
-    asked = ("--backend", backend, "--faults", "dropped_spikes:0.1")
-    done = command("run", folder, "--data", "digits", "--limit", "5", *asked)
-    assert done.code == 4
-    assert "dropped_spikes (choose torch, reference or analog" in done.error
+@pytest.mark.needs("brian2")
+def test_faults_during_the_run_go_into_brian2_but_not_into_its_programs(command, folder: Path) -> None:
+    asked = ("--data", "digits", "--limit", "3", "--policy", "fixed:4", "--faults", "dropped_spikes:0.1,state:0.001")
+    done = command("run", folder, *asked, "--backend", "brian2", "--compare", "reference", "--json")
+    assert done.code == 0, done.err
+    assert done.json["agreement"]["mismatches"] == 0
+    refused = command("run", folder, *asked, "--backend", "brian2:cpp_standalone")
+    assert refused.code == 4
+    assert "faults during the run (a standalone program runs by itself" in refused.error
 
 
 def test_stored_faults_go_into_chips_too(command, folder: Path) -> None:

@@ -79,12 +79,24 @@ def test_a_run_with_faults_agrees_with_the_reference_and_keeps_what_was_hit(digi
     assert same["spikes_per_layer"] == found["spikes_per_layer"] != other["spikes_per_layer"]
 
 
-def test_a_backend_says_which_faults_it_cannot_do(digits):
-    faults = Faults(dropped_spikes=0.1, state=0.1, weights=0.1)
-    for name in ("lava", "brian2"):
-        with pytest.raises(UnsupportedError, match=f"{name} cannot.*dropped_spikes .*; state .choose torch, ref"):
-            runner(name, faults, seed=0)
-        assert callable(runner(name, Faults(weights=0.1), seed=0))
+@pytest.mark.parametrize(
+    "name",
+    ["torch", pytest.param("brian2", marks=pytest.mark.needs("brian2")),
+     pytest.param("lava", marks=[pytest.mark.needs("lava"), pytest.mark.slow])],
+)  # fmt: skip
+def test_faults_during_the_run_are_the_same_on_every_backend(digits, name):
+    program, data = digits.converted.integer, digits.evaluation.take(np.arange(4))
+    asked = {"faults": Faults(dropped_spikes=0.1, state=0.001), "seed": 3, **FIXED}
+    found = run_with_faults(name, program, data, compare_with="reference", **asked)
+    assert found["agreement"]["mismatches"] == 0
+    assert found["spikes_per_layer"] == run_with_faults("reference", program, data, **asked)["spikes_per_layer"]
+    assert found["spikes_per_layer"] != run_on(backend_named(name), program, data, **FIXED)["spikes_per_layer"]
+
+
+def test_what_cannot_be_entered_refuses_faults_during_the_run(digits):
+    program, data, faults = digits.converted.integer, digits.evaluation.take(np.arange(2)), Faults(dropped_spikes=0.1)
+    with pytest.raises(UnsupportedError, match="standalone program runs by itself"):
+        runner("brian2:cpp_standalone", faults, seed=0)(program, data, **FIXED)
     with pytest.raises(SpikeportError, match="no backend 'loihi'"):
         runner("loihi", faults, seed=0)
     assert callable(runner("torch", None, seed=0))

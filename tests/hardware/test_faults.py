@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from spikeport import SpikeportError, UnsupportedError
+from spikeport.hardware import brian_runtime
 from spikeport.hardware.backend import Recording, compare, compiled, reference_recording
 from spikeport.hardware.brian import BrianBackend
+from spikeport.hardware.brian_plan import plan_of
 from spikeport.hardware.faults import checked_program, faulty_program, integer_words, row_exponents
 from spikeport.hardware.lava import LavaBackend
 from spikeport.hardware.program import STATE_LIMIT, IntegerProgram
@@ -35,7 +37,10 @@ def hurt(program: IntegerProgram) -> IntegerProgram:
 
 def recorded(session, x, parts, record) -> Recording:
     session.start(x)
-    seen = [session.advance(steps, record=record) for steps in parts]
+    return joined([session.advance(steps, record=record) for steps in parts], record)
+
+
+def joined(seen, record) -> Recording:
     spikes = {name: np.concatenate([part.spikes[name] for part in seen]) for name in record}
     return Recording(np.concatenate([part.output for part in seen]), spikes)
 
@@ -86,6 +91,38 @@ def test_stored_faults_run_in_lava(hurt, samples):
     with compiled(LavaBackend(), hurt) as session:
         found = recorded(session, samples[:3], (8,), record)
     assert compare(found, reference_recording(hurt, samples[:3], 8, record=record)).exact
+
+
+@pytest.mark.needs("brian2")
+def test_faults_during_the_run_are_the_reference_s_in_brian2(program, samples, monkeypatch):
+    monkeypatch.setattr(brian_runtime, "SYNAPSES_AT_ONCE", 4 * plan_of(program).synapses)  # 7 samples are 2 blocks
+    meets_the_reference(BrianBackend(faults=DURING, seed=5), program, samples)
+
+
+@pytest.mark.slow
+@pytest.mark.needs("lava")
+def test_faults_during_the_run_are_the_reference_s_in_lava(program, samples):
+    meets_the_reference(LavaBackend(faults=DURING, seed=5), program, samples)
+
+
+def meets_the_reference(backend, program, samples):
+    """Constant samples, another batch of them, and a sequence: each in windows."""
+    record, transient = [node.name for node in program.neurons], Transient(program.graph, DURING, 5)
+    frames = np.random.default_rng(7).uniform(-2, 2, (9, *samples.shape)).astype(np.float32)
+    with compiled(backend, program) as session:
+        for x, constant in ((samples, True), (samples[[3, 1]], True), (frames, False)):
+            session.start(x, constant=constant)
+            parts = [session.advance(steps, record=record) for steps in (1, 3, 5)]
+            wanted = reference_recording(program, x, 9, constant=constant, record=record, transient=transient)
+            found = joined(parts, record)
+            assert compare(found, wanted).exact, compare(found, wanted).first_divergence
+            assert not compare(found, reference_recording(program, x, 9, constant=constant, record=record)).exact
+
+
+def test_what_cannot_be_entered_refuses_faults_during_the_run(program):
+    for backend in (BrianBackend("cpp_standalone", faults=DURING), LavaBackend(faithful=True, faults=DURING)):
+        assert any("faults during the run" in problem for problem in backend.unsupported(program))
+        assert not any("faults" in problem for problem in LavaBackend(faults=DURING).unsupported(program))
 
 
 def test_limits_are_the_reference_s_and_others_refuse_them(program, samples):

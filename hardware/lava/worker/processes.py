@@ -23,6 +23,7 @@ from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 from scipy.sparse import csr_matrix
 
 UNITY = 4096  # a decay of 12 bits
+SIGN = 23  # the highest bit of a state; those above it follow it
 
 
 class Clock:
@@ -145,8 +146,12 @@ class PyConnection(PyLoihiProcessModel):
 
 
 class PyPopulation(PyLoihiProcessModel):
-    """What populations share: the state is fresh where a batch begins, and 0 is given until their first step."""
+    """What populations share: the state is fresh where a batch begins, and 0 is given until their first step.
 
+    Faults of the batch, if there are any, lie in files: rows step, sample, unit (and bit), in the order of the steps.
+    """
+
+    state = ""  # the name of what flipped bits are in
     a_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int32)
     s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int32)
 
@@ -169,13 +174,37 @@ class PyPopulation(PyLoihiProcessModel):
         x = self.a_in.recv()
         if begins:
             self.given = np.zeros(self.shape, np.int32)
+            self.hits = {kind: self.load_hits(kind) for kind in ("dropped", "flipped")}
             self.begin()
         if step is not None:
             x += self.column("bias")
             self.given = self.value(x)
+            self.suffer(step)
             if self.ring is not None:
                 self.ring[step % len(self.ring)] = self.given
         self.s_out.send(self.given)
+
+    def load_hits(self, kind: str) -> np.ndarray:
+        """The faults of this batch."""
+        path = Path(self.proc_params["folder"], f"hits-{self.clock.batch}-{self.proc_params['place']}-{kind}.npy")
+        found: np.ndarray = np.load(path, mmap_mode="r") if path.exists() else np.zeros((4, 0), np.int32)
+        return found
+
+    def at(self, kind: str, step: int) -> np.ndarray:
+        """Sample, unit (and bit) of the faults of this step."""
+        first, last = np.searchsorted(self.hits[kind][0], (step, step + 1))
+        return self.hits[kind][1:, first:last]
+
+    def suffer(self, step: int) -> None:
+        """Lose spikes of this step, and flip bits of the state that is left after it."""
+        samples, units = self.at("dropped", step)[:2]
+        self.given[units, samples] = 0
+        samples, units, bits = self.at("flipped", step)
+        if len(units):
+            state = getattr(self, self.state).copy()
+            patterns = np.where(bits == SIGN, -(1 << SIGN), 1 << bits).astype(state.dtype)
+            np.bitwise_xor.at(state, (units, samples), patterns)
+            setattr(self, self.state, state)
 
     def begin(self) -> None:
         """Take a fresh state."""
@@ -199,6 +228,7 @@ def decayed(v: np.ndarray, k: np.ndarray) -> np.ndarray:
 class PyNeurons(PyPopulation):
     """All arrays are those of the program."""
 
+    state = "v"
     a_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int32)
     s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int32)
 
@@ -239,6 +269,7 @@ class PyNeurons(PyPopulation):
 class PyFilters(PyPopulation):
     """A synaptic current gives itself."""
 
+    state = "i"
     a_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int32)
     s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int32)
 

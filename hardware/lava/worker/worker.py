@@ -31,7 +31,7 @@ PROTOCOL = 1
 RAW_BYTES = 1 << 20  # larger arrays go through files
 DTYPES = ("|i1", "|u1", "<i2", "<i4", "<i8")
 PARENT_DEATH = 1  # PR_SET_PDEATHSIG
-RUN_FILES = ("clock-", "ring-", "input-")
+RUN_FILES = ("clock-", "ring-", "input-", "hits-")
 
 Header = dict[str, Any]
 Arrays = dict[str, np.ndarray]
@@ -176,6 +176,7 @@ class Network:
         self.loaded = self.batch = self.done = self.ran = 0
         self.header: Header = {}
         self.rings: Arrays = {}
+        self.places: dict[str, int] = {}
 
     def load(self, header: Header, arrays: Arrays) -> tuple[Header, Arrays]:
         """Build and compile; Lava forks a process for each of its own."""
@@ -219,9 +220,11 @@ class Network:
         kinds = {"input": processes.Source, "neuron": processes.Neurons, "filter": processes.Filters}
         kinds |= {"max": processes.Maxima, "output": processes.Readout}
         batch, made, connections = header["batch"], {}, []
+        self.places = {entry["name"]: place for place, entry in enumerate(header["populations"])}
         for entry in header["populations"]:
             own = {key: arrays[name] for key, name in entry["arrays"].items()}
-            more = {"folder": str(self.folder), "batch": batch, **self.timing(entry)}
+            place = self.places[entry["name"]]
+            more = {"folder": str(self.folder), "place": place, "batch": batch, **self.timing(entry)}
             more |= self.ring(entry, (entry["size"], batch))
             made[entry["name"]] = kinds[entry["kind"]](**{**entry, **own, **more})
         for entry in header["connections"]:
@@ -262,13 +265,18 @@ class Network:
 
     def start(self, header: Header, arrays: Arrays) -> tuple[Header, Arrays]:
         """Fresh states: the processes see that a batch begins when they next look at the clock."""
-        old = self.folder / f"input-{self.batch}.npy"
+        old = [*self.folder.glob(f"input-{self.batch}.npy"), *self.folder.glob(f"hits-{self.batch}-*")]
         self.batch += 1
         if arrays:
             np.save(self.folder / f"input-{self.batch}.npy", arrays["input"])
+        for kind in ("dropped", "flipped"):
+            for number, name in enumerate(header.get(kind, [])):
+                path = f"hits-{self.batch}-{self.places[name]}-{kind}.npy"
+                np.save(self.folder / path, arrays[f"{kind}.{number}"])
         self.clock[0] = self.batch
         self.done = self.ran = 0
-        old.unlink(missing_ok=True)
+        for gone in old:
+            gone.unlink()
         return {}, {}
 
     def advance(self, header: Header, arrays: Arrays) -> tuple[Header, Arrays]:
