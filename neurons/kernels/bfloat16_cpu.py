@@ -27,7 +27,7 @@ def write(row: Any, bits: Any) -> None:
     raise NotImplementedError("write is for compiled code.")
 
 
-@overload(read)
+@overload(read, inline="always")
 def _read(row: Any, bits: Any) -> Any:
     def widened(row: Any, bits: Any) -> Any:
         for f in range(len(row)):
@@ -40,7 +40,7 @@ def _read(row: Any, bits: Any) -> Any:
     return widened if row.dtype == types.uint16 else itself
 
 
-@overload(writable)
+@overload(writable, inline="always")
 def _writable(row: Any, bits: Any) -> Any:
     def buffer(row: Any, bits: Any) -> Any:
         return bits.view(np.float32)

@@ -19,14 +19,20 @@ SUBTRACT, ZERO, NONE = 0, 1, 2
 FloatArray = npt.NDArray[np.float32]
 
 
-def _compiled(function: Callable[..., None]) -> Callable[..., None]:
+def _compiled(function: Callable[..., None], **options: Any) -> Callable[..., None]:
     """Compile for all cores; the machine code is kept on disk where some folder can be written."""
+    options = options or {"parallel": True}
     compiled: Any
     try:
-        compiled = numba.njit(parallel=True, cache=True, error_model="numpy")(function)
+        compiled = numba.njit(cache=True, error_model="numpy", **options)(function)
     except RuntimeError:  # an installation that is read-only, without a home folder: compile in each process
-        compiled = numba.njit(parallel=True, error_model="numpy")(function)
+        compiled = numba.njit(error_model="numpy", **options)(function)
     return compiled  # type: ignore[no-any-return]
+
+
+def compiled_serial(function: Callable[..., None]) -> Callable[..., None]:
+    """Compile for one core, in half the time; it lets other threads of Python run meanwhile."""
+    return _compiled(function, nogil=True)
 
 
 @numba.njit(inline="always")

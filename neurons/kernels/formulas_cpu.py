@@ -6,19 +6,20 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["ONE", "RATIONAL", "ZERO", "Floats", "derivative", "part", "rational"]
+__all__ = ["ONE", "RATIONAL", "ZERO", "Floats", "derivative", "inlined", "part", "rational"]
 
 ZERO, ONE = np.float32(0), np.float32(1)
 
 Floats = npt.NDArray[Any]  # float32, or uint16 for bfloat16
 
 # A part of a kernel: division by zero gives infinity and not an exception; Python cannot call it, which halves the time
-# that it takes to compile.
+# that it takes to compile.  An inlined one is compiled with each kernel that it is in, which takes less again.
 _OPTIONS: Any = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 part = numba.njit(error_model="numpy", **_OPTIONS)
+inlined = numba.njit(error_model="numpy", inline="always")
 
 
-@part
+@inlined
 def _exponential(y: Floats, bits: Floats, p: Floats) -> None:
     """p = exp(-y) for y >= 0, to about 1e-7: a polynomial times a power of 2, which vectorises as a call does not."""
     for f in range(len(p)):
@@ -42,7 +43,7 @@ def _exponential(y: Floats, bits: Floats, p: Floats) -> None:
 RATIONAL = (0, 1, 3, 5)  # the formulas that need no exponential
 
 
-@part
+@inlined
 def rational(d: np.float32, formula: int, height: np.float32, sharpness: np.float32) -> np.float32:
     """The derivative at one place for the formulas in ``RATIONAL``; the compiler makes a loop of each formula."""
     y = sharpness * abs(d)
@@ -55,7 +56,7 @@ def rational(d: np.float32, formula: int, height: np.float32, sharpness: np.floa
     return height  # straight through
 
 
-@part
+@inlined
 def derivative(d: Floats, formula: int, height: np.float32, sharpness: np.float32, bits: Floats, p: Floats) -> None:
     """p = the surrogate's derivative at d; the formulas are numbered by ``Surrogate.kernel_id``."""
     if formula == 2 or formula == 4:  # sigmoid, Gaussian

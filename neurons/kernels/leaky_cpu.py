@@ -1,24 +1,31 @@
 # ruff: noqa: PLR0913 - one argument a buffer
-"""Leaky integrate-and-fire on the CPU: a fused forward pass and its exact gradient (numba, multithreaded, cached).
+"""Leaky integrate-and-fire on the CPU: a fused forward pass and its exact gradient (numba, cached).
 
 A block of features keeps its state in the first-level cache while time runs.  The resets differ in factors of 0 and 1:
 few loops without branches serve them all, and their values are those of ``leaky_reference``, bit for bit.  bfloat16
 crosses as its bits in uint16: numba has no such type.
 Written for the compiler: a loop is vectorised if its buffers are constant places in one array and few others take part
-(more are not checked for overlap).  Arrays are flat and functions few, which is what compiling takes its time by; the
-commonest backward pass has a kernel of its own, which is compiled in half the time.
+(more are not checked for overlap).  Arrays are flat and parts are inlined before they are compiled, as every function
+takes its time; the commonest backward pass has a kernel of its own, which is compiled in half the time.  A kernel does
+the tasks from ``first_task`` to ``last_task``, a block of features of a sample each; ``leaky_cpu_threads`` shares them
+out.
 """
 
-import numba
 import numpy as np
 
 from .bfloat16_cpu import read, writable, write
-from .cpu import _compiled
-from .formulas_cpu import ONE, ZERO, Floats, derivative, part, rational
+from .cpu import compiled_serial
+from .formulas_cpu import ONE, ZERO, Floats, derivative, inlined, rational
 
-__all__ = ["leaky_backward", "leaky_backward_plain", "leaky_forward"]
+__all__ = ["leaky_backward", "leaky_backward_plain", "leaky_forward", "leaky_tasks"]
 
 BLOCK = 2048  # features a task: its buffers lie in the second-level cache, and rows are long enough to be fetched ahead
+
+
+def leaky_tasks(batch: int, features: int) -> int:
+    """How many tasks the kernels have."""
+    return batch * ((features + BLOCK - 1) // BLOCK)
+
 
 # What ``factors`` holds, float32.  TIE: the spike at u = threshold; then 1 for the reset in use (now, or a step late);
 # ATTACHED: 1 if gradient flows through the spike that resets; the surrogate's coefficients.
@@ -28,7 +35,7 @@ TIE, SUBTRACT, ZERO_NOW, LATE_SUBTRACT, LATE_ZERO, ATTACHED, HEIGHT, SHARPNESS =
 B, THETA, V, R, NOW, LATE, ROWS = (BLOCK * place for place in range(7))
 
 
-@part
+@inlined
 def _step(width: int, real: Floats, x: Floats, s: Floats, over: Floats, factors: Floats) -> None:
     """Advance a block by a step; now and late: what a spike subtracts at once or a step later."""
     b, theta, v, r, now, late = real[B:THETA], real[THETA:V], real[V:R], real[R:NOW], real[NOW:LATE], real[LATE:ROWS]
@@ -48,7 +55,7 @@ def _step(width: int, real: Floats, x: Floats, s: Floats, over: Floats, factors:
             s[f], over[f] = fired, d
 
 
-@part
+@inlined
 def _forward_block(
     n: int,
     low: int,
@@ -94,8 +101,10 @@ def _forward_block(
         after[first + f] = real[V + f]
 
 
-@_compiled
+@compiled_serial
 def leaky_forward(
+    first_task: int,
+    last_task: int,
     steps: int,
     batch: int,
     current: Floats,
@@ -113,7 +122,7 @@ def leaky_forward(
     """
     features = len(beta)
     blocks = (features + BLOCK - 1) // BLOCK
-    for task in numba.prange(batch * blocks):
+    for task in range(first_task, last_task):
         n, low = task // blocks, (task % blocks) * BLOCK
         _forward_block(n, low, steps, batch, current, membrane, after, beta, threshold, factors, spikes, saved)
 
@@ -122,7 +131,7 @@ def leaky_forward(
 _C, _E, _P, _G, _B_E, _THETA_E, _SUM_B, _SUM_T, _ROWS = (BLOCK * place for place in range(2, 11))
 
 
-@part
+@inlined
 def _prepare(
     n: int, low: int, real: Floats, to_after: Floats, beta: Floats, threshold: Floats, factors: Floats
 ) -> None:
@@ -142,7 +151,7 @@ def _prepare(
         real[_G + f], real[_SUM_B + f], real[_SUM_T + f] = ZERO, ZERO, ZERO
 
 
-@part
+@inlined
 def _step_back(
     width: int, real: Floats, d: Floats, ds: Floats, dx: Floats, factors: Floats, pending: bool, wanted: bool
 ) -> None:
@@ -175,7 +184,7 @@ def _step_back(
             dx[f], c[f], e[f] = du, b[f] * du, b_e[f] * du
 
 
-@part
+@inlined
 def _backward_block(
     n: int,
     low: int,
@@ -231,8 +240,10 @@ def _backward_block(
             to_beta[first + f], to_threshold[first + f] = real[_SUM_B + f], real[_SUM_T + f]
 
 
-@_compiled
+@compiled_serial
 def leaky_backward(
+    first_task: int,
+    last_task: int,
     steps: int,
     batch: int,
     to_spikes: Floats,
@@ -258,7 +269,7 @@ def leaky_backward(
     """
     features = len(beta)
     blocks = (features + BLOCK - 1) // BLOCK
-    for task in numba.prange(batch * blocks):
+    for task in range(first_task, last_task):
         _backward_block(
             task // blocks,
             (task % blocks) * BLOCK,
@@ -279,7 +290,7 @@ def leaky_backward(
         )
 
 
-@part
+@inlined
 def _prepare_plain(
     n: int, low: int, real: Floats, to_after: Floats, beta: Floats, threshold: Floats, factors: Floats
 ) -> None:
@@ -293,7 +304,7 @@ def _prepare_plain(
         real[_C + f] = to_after[first + f]
 
 
-@part
+@inlined
 def _step_back_plain(
     width: int, real: Floats, d: Floats, ds: Floats, dx: Floats, formula: int, height: np.float32, sharpness: np.float32
 ) -> None:
@@ -308,7 +319,7 @@ def _step_back_plain(
         c[f] = b[f] * du
 
 
-@part
+@inlined
 def _backward_block_plain(
     n: int,
     low: int,
@@ -341,8 +352,10 @@ def _backward_block_plain(
         to_membrane[first + f] = real[_C + f]
 
 
-@_compiled
+@compiled_serial
 def leaky_backward_plain(
+    first_task: int,
+    last_task: int,
     steps: int,
     batch: int,
     to_spikes: Floats,
@@ -360,7 +373,7 @@ def leaky_backward_plain(
     formula: one that ``rational`` knows.
     """
     blocks = (len(beta) + BLOCK - 1) // BLOCK
-    for task in numba.prange(batch * blocks):
+    for task in range(first_task, last_task):
         _backward_block_plain(
             task // blocks,
             (task % blocks) * BLOCK,

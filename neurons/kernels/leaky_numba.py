@@ -1,12 +1,14 @@
 """Hand tensors over to the numba kernels of ``leaky_cpu``, and choose their types."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from . import dispatch
+from . import dispatch, leaky_cpu
 from .formulas_cpu import RATIONAL, Floats
-from .leaky_cpu import leaky_backward, leaky_backward_plain, leaky_forward
+from .leaky_cpu import leaky_tasks
 from .leaky_reference import Firing
 from .leaky_steps import Formula
 from .memory import in_large_pages
@@ -28,8 +30,7 @@ def forward_numba(
     after = torch.empty_like(membrane, memory_format=torch.contiguous_format)
     state = map(_array, (membrane, after, *_each(beta, threshold, current.shape[2])))
     arguments = (*current.shape[:2], _array(wide), *state, _factors(firing), _array(spikes), _array(saved))
-    with dispatch.numba_threads():
-        leaky_forward(*arguments)
+    _run("leaky_forward", leaky_tasks(*current.shape[1:]), *arguments)
     return spikes.to(current.dtype), after
 
 
@@ -56,9 +57,19 @@ def backward_numba(  # noqa: PLR0913 - what the forward pass had, and the two gr
     found = (to_current, to_membrane, *(() if plain else sums))
     plan = (_factors(firing, *coefficients), formula)
     arguments = (*saved.shape[:2], *map(_array, given), *plan, *map(_array, found))
-    with dispatch.numba_threads():
-        (leaky_backward_plain if plain else leaky_backward)(*arguments)
+    _run("leaky_backward_plain" if plain else "leaky_backward", leaky_tasks(*saved.shape[1:]), *arguments)
     return to_current.to(to_spikes.dtype), to_membrane, *sums
+
+
+def _run(kernel: str, tasks: int, *arguments: Any) -> None:
+    """Do all tasks of a kernel in as many threads as torch has."""
+    if torch.get_num_threads() == 1 or tasks == 1:
+        getattr(leaky_cpu, kernel)(0, tasks, *arguments)
+        return
+    from . import leaky_cpu_threads
+
+    with dispatch.numba_threads():
+        getattr(leaky_cpu_threads, f"{kernel}_threads")(torch.get_num_threads(), tasks, *arguments)
 
 
 def _array(x: Tensor) -> Floats:
