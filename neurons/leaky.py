@@ -4,11 +4,12 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple, Unpack
 
+import torch
 from torch import Tensor
 
 from .._check import RangeError
 from .kernels.leaky import leaky
-from .layer import FiringOptions, SpikingLayer, decay_of, flat_features
+from .layer import FiringOptions, SpikingLayer, decay_of, flat_features, state_type
 
 __all__ = ["IntegrateAndFire", "Leaky", "LeakyState", "lapicque"]
 
@@ -73,7 +74,7 @@ class Leaky(SpikingLayer[LeakyState]):
 
     def forward(self, x: Tensor, state: LeakyState | None = None) -> tuple[Tensor, LeakyState]:
         """Return spikes (0 or 1) like ``x`` (time, batch, *features) and the state after the last step."""
-        (membrane,) = self._begin(x, state)
+        (membrane,) = self._begin(x, self._nothing(x) if state is None else state)
         to_rows, from_rows = _memory_order(x)
         rows = to_rows(x)
         beta, threshold = (self._unit(name, x, membrane.dtype) for name in ("beta", "threshold"))
@@ -95,6 +96,12 @@ class Leaky(SpikingLayer[LeakyState]):
         )
         membrane = from_rows(membrane.reshape(1, *rows.shape[1:])).squeeze(0)
         return from_rows(spikes.reshape(rows.shape)), LeakyState(membrane)
+
+    def _nothing(self, x: Tensor) -> LeakyState | None:
+        """A fresh state that is one zero in memory, which is quicker to read; None where `_begin` shall make it."""
+        if x.device.type != "cpu" or x.ndim < 2 or not x.is_floating_point():
+            return None
+        return LeakyState(torch.zeros((), dtype=state_type(x)).expand(x.shape[1:]))
 
 
 class IntegrateAndFire(Leaky):

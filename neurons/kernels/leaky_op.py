@@ -29,7 +29,8 @@ _LIBRARY.define(
 )
 _LIBRARY.define(
     "leaky_backward(Tensor to_spikes, Tensor to_after, Tensor saved, Tensor membrane, Tensor beta, Tensor threshold,"
-    " int formula, float height, float sharpness, str reset, bool strict, bool late, bool detach, bool parameters)"
+    " int formula, float height, float sharpness, str reset, bool strict, bool late, bool detach, bool initial,"
+    " bool parameters)"
     " -> (Tensor, Tensor, Tensor, Tensor)"
 )
 forward: Operator = torch.ops.spikeport.leaky.default
@@ -85,24 +86,29 @@ def _backward(  # noqa: PLR0913 - an operator takes plain values
     strict: bool,
     late: bool,
     detach: bool,
+    initial: bool,
     parameters: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the gradients of current, membrane, and of beta and threshold for each (batch, features), or empty.
+    """Return the gradients of current, membrane, and of beta and threshold for each (batch, features).
 
+    That of the membrane is empty without ``initial``, the last two without ``parameters``.
     membrane: where the sequence started; it may be empty if the reset is not late and ``parameters`` is not set.
     """
     firing, rule = Firing(reset, strict, late, detach), (formula, height, sharpness)
     if to_spikes.device.type == "cpu" and dispatch.threads_survive():
         from .leaky_numba import backward_numba
 
-        return backward_numba(to_spikes, to_after, saved, membrane, beta, threshold, firing, rule, parameters)
+        return backward_numba(to_spikes, to_after, saved, membrane, beta, threshold, firing, rule, initial, parameters)
+    nothing = to_after.new_empty(0, 0)
     if to_spikes.is_cuda and leaky_gpu.AVAILABLE:
         given = (to_spikes, to_after, saved, membrane, beta, threshold)
-        return leaky_gpu.backward_triton(*given, firing, rule, parameters)
+        to_current, to_membrane, to_beta, to_threshold = leaky_gpu.backward_triton(*given, firing, rule, parameters)
+        return to_current, to_membrane if initial else nothing, to_beta, to_threshold
     start = membrane if membrane.numel() else torch.zeros_like(to_after)
     found = steps_backward(to_spikes, to_after, saved, start, beta, threshold, firing, rule)
+    to_membrane = found[1] if initial else nothing
     sums = found[2:] if parameters else (to_after.new_empty(0, 0), to_after.new_empty(0, 0))
-    return found[0].to(to_spikes.dtype), found[1], *sums
+    return found[0].to(to_spikes.dtype), to_membrane, *sums
 
 
 def _saved_type(current: Tensor, compact: bool) -> torch.dtype:
@@ -119,11 +125,9 @@ def _(current: Tensor, membrane: Tensor, *arguments: Any) -> tuple[Tensor, Tenso
 
 @torch.library.register_fake("spikeport::leaky_backward", lib=_LIBRARY)
 def _(to_spikes: Tensor, to_after: Tensor, *arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    to_current, to_membrane = (
-        torch.empty_like(like, memory_format=torch.contiguous_format) for like in (to_spikes, to_after)
-    )
-    shape = to_after.shape if arguments[-1] else (0, 0)
-    return to_current, to_membrane, to_after.new_empty(shape), to_after.new_empty(shape)
+    to_current = torch.empty_like(to_spikes, memory_format=torch.contiguous_format)
+    initial, shape = (to_after.shape if wanted else (0, 0) for wanted in arguments[-2:])
+    return to_current, to_after.new_empty(initial), to_after.new_empty(shape), to_after.new_empty(shape)
 
 
 def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
@@ -140,15 +144,21 @@ def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, T
 def _gradient(ctx: Any, to_spikes: Tensor | None, to_after: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
     saved, start, beta, threshold = ctx.saved_tensors
     if to_after is None:
-        to_after = beta.new_zeros(ctx.shape)
+        to_after = _zeros(ctx.shape, beta)
     if to_spikes is None:
         to_spikes = saved.new_zeros(saved.shape, dtype=ctx.dtype)
-    found = backward(to_spikes, to_after, saved, start, beta, threshold, *ctx.plan, ctx.parameters)
+    initial = ctx.needs_input_grad[1]
+    found = backward(to_spikes, to_after, saved, start, beta, threshold, *ctx.plan, initial, ctx.parameters)
     to_beta, to_threshold = (
         _summed(each, parameter) if needed else None
         for each, parameter, needed in zip(found[2:], (beta, threshold), ctx.needs_input_grad[2:4], strict=True)
     )
-    return found[0], found[1], to_beta, to_threshold, *[None] * (len(ctx.plan) + 2)
+    return found[0], found[1] if initial else None, to_beta, to_threshold, *[None] * (len(ctx.plan) + 2)
+
+
+def _zeros(shape: torch.Size, like: Tensor) -> Tensor:
+    """Zeros, on the CPU a single one in memory."""
+    return like.new_zeros(()).expand(shape) if like.device.type == "cpu" else like.new_zeros(shape)
 
 
 def _summed(each: Tensor, parameter: Tensor) -> Tensor:

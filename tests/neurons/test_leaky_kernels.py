@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from spikeport.neurons import surrogates
-from spikeport.neurons.kernels import leaky_cpu
+from spikeport.neurons.kernels import leaky_plan_cpu
 from spikeport.neurons.kernels.leaky import leaky
 from spikeport.neurons.kernels.leaky_reference import Firing, leaky_reference
 from spikeport.neurons.kernels.leaky_steps import steps_backward, steps_forward
@@ -23,7 +23,7 @@ SURROGATES = [
     surrogates.Gaussian(0.4),
     surrogates.StraightThrough(0.3),
 ]
-BLOCK = leaky_cpu.BLOCK
+BLOCK = leaky_plan_cpu.BLOCK
 
 # The largest difference of a gradient, as a part of the largest gradient: float32 against the same sums in float64
 # (measured: 4e-6), and bfloat16 saves (measured: 3e-3).
