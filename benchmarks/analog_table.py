@@ -2,6 +2,7 @@
 
 python benchmarks/prepare_data.py --out DATA; python benchmarks/conversion_table.py --data DATA --keep DIR
 python benchmarks/analog_table.py --data DATA --keep DIR [--networks NAME ...] [--instances 25] [--limit N]
+    [--only "1 day" "compensated, fitted"]
 
 Each configuration (network, device, age, drift compensation, fitted or not) runs test samples on so many chips and is
 one row of benchmarks/results/analog.json; rows that are there already are kept, so a killed run goes on where it was.
@@ -111,28 +112,30 @@ def table(found: dict[str, Any]) -> Iterator[str]:
     """The rows as Markdown: accuracy after all steps, and with early exit."""
     yield "| Network | Device, age | As written, no compensation | As written | Fitted, no compensation | Fitted |"
     yield "|---|---|---|---|---|---|"
-    rows = {(r["network"], r["device"], r["time_s"], r["compensation"], r["fitted"]): r for r in found["rows"].values()}
-    for network, about in found["digital"].items():
-        name = f"{ROWS[network].title}, n = {about['n']}, no crossbar"
-        yield f"| {name} | – | {_percent(about['accuracy_by_step'][-1])} | | | |"
+    most = sorted(found["rows"].values(), key=lambda row: row["n"])  # of two sample sizes the larger counts
+    rows = {(r["network"], r["device"], r["time_s"], r["compensation"], r["fitted"]): r for r in most}
+    for network, sizes in found["digital"].items():
+        for n, accuracy in sizes.items():
+            yield f"| {ROWS[network].title}, n = {n}, no crossbar | – | {_percent(accuracy[-1])} | | | |"
         for device, times in DEVICES.items():
             for time_s in times:
                 cells = [
-                    _cell(rows.get((network, device, time_s, compensation, fitted)))
+                    _cell(rows.get((network, device, time_s, compensation, fitted)), tell=len(sizes) > 1)
                     for fitted in (False, True)
                     for compensation in (False, True)
                 ]
                 yield f"| {ROWS[network].title} | {device}, {AGES[time_s]} | {' | '.join(cells)} |"
 
 
-def _cell(row: dict[str, Any] | None) -> str:
+def _cell(row: dict[str, Any] | None, *, tell: bool = False) -> str:
+    """Accuracy after all steps and with early exit; with how many samples if ``tell``."""
     if row is None:
         return "–"
     whole, early = row["all_steps"], row["accuracy_over_chips"]
     half = (whole["ci95"][1] - whole["ci95"][0]) / 2 if whole["ci95"] else 0.0
     return (
         f"{_percent(whole['mean'])} ± {100 * half:.2f} ({row['timesteps']} steps); "
-        f"{_percent(early['mean'])} ({row['mean_steps']:.1f})"
+        f"{_percent(early['mean'])} ({row['mean_steps']:.1f})" + (f"; n = {row['n']}" if tell else "")
     )
 
 
@@ -157,6 +160,7 @@ def main() -> None:
     parser.add_argument("--instances", type=int, default=25)
     parser.add_argument("--limit", type=int, help="test samples")
     parser.add_argument("--steps", type=int)
+    parser.add_argument("--only", nargs="+", default=[], metavar="TEXT", help="rows whose names have all these texts")
     options = parser.parse_args()
     found = json.loads(FILE.read_text()) if FILE.exists() else {"digital": {}, "rows": {}}
     loaded: dict[str, tuple[Conversion, Dataset, Dataset]] = {}
@@ -164,14 +168,14 @@ def main() -> None:
         setting = SETTINGS[asked.network]
         limit, steps = options.limit or setting.limit, options.steps or setting.steps
         key = asked.key(options.instances, limit)
-        if key in found["rows"]:
+        if key in found["rows"] or not all(text in key for text in options.only):
             continue
         if asked.network not in loaded:
             held = read_folder(options.keep / asked.network)
             test = samples(asked.network, options.data, held, "evaluation", limit)
             fit = samples(asked.network, options.data, held, "calibration", setting.calibration)
             loaded[asked.network] = held, test, fit
-            found["digital"][asked.network] = {"n": len(test), "accuracy_by_step": digital(held, test, steps)}
+            found["digital"].setdefault(asked.network, {})[str(len(test))] = digital(held, test, steps)
         row = found["rows"][key] = measured(asked, *loaded[asked.network], options.instances, steps)
         write(found)
         print(f"{key}: {_cell(row)}, {row['cpu_seconds']:.0f} s", flush=True)

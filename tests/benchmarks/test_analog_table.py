@@ -29,13 +29,16 @@ def test_the_table_shows_what_is_there(script: ModuleType) -> None:
     accuracy = {"mean": 0.97, "ci95": [0.96, 0.98], "lowest": 0.9, "highest": 0.99}
     (first, *_) = script.configurations(["mnist_cnn"])
     row = {**first._asdict(), "all_steps": accuracy, "accuracy_over_chips": accuracy, "mean_steps": 4.25}
-    found = {
-        "digital": {"mnist_cnn": {"n": 100, "accuracy_by_step": [0.5, 0.98]}},
-        "rows": {"a": {**row, "timesteps": 32}},
-    }
+    found = {"digital": {"mnist_cnn": {"100": [0.5, 0.98]}}, "rows": {"a": {**row, "timesteps": 32, "n": 100}}}
     lines = list(script.table(found))
     assert len(lines) == 2 + 1 + 5
     assert "n = 100" in lines[2]
     assert "98.00 %" in lines[2]
-    assert "97.00 % ± 1.00 (32 steps); 97.00 % (4.2)" in lines[3]
+    assert "97.00 % ± 1.00 (32 steps); 97.00 % (4.2) |" in lines[3]
     assert lines[4].count("–") == 4
+
+    found["digital"]["mnist_cnn"]["500"] = [0.5, 0.99]
+    found["rows"]["b"] = {**found["rows"]["a"], "n": 500, "mean_steps": 3.0}
+    lines = list(script.table(found))
+    assert "n = 500" in lines[3]
+    assert "(3.0); n = 500 |" in lines[4]
