@@ -77,6 +77,7 @@ def lowered(graph: Graph, samples: np.ndarray | None = None) -> IntegerProgram:
 
     Batch norms, which a network that was trained with spikes still has, go into the weights before them.
     samples: (n, *features), on the first 256 of which the rounding of weights is fitted; None rounds to the nearest.
+    A fit is kept only if it brings the output nearer on the next 256 (the same ones where there are no more).
     """
     conversion = graph.information.get("conversion", {})
     said = conversion.get("timesteps") if isinstance(conversion, Mapping) else None
@@ -84,7 +85,14 @@ def lowered(graph: Graph, samples: np.ndarray | None = None) -> IntegerProgram:
     nearest = lower(plain, code_of(graph), steps=steps)  # refuses, if it must, before any sample is run
     if samples is None:
         return nearest
-    return lower(plain, code_of(graph), steps=steps, moments=input_moments(plain, samples[:FIT_SAMPLES], steps))
+    fitted = lower(plain, code_of(graph), steps=steps, moments=input_moments(plain, samples[:FIT_SAMPLES], steps))
+    seen = samples[FIT_SAMPLES : 2 * FIT_SAMPLES] if len(samples) >= 2 * FIT_SAMPLES else samples[:FIT_SAMPLES]
+    wanted = outputs_of(engine_of(plain, max_steps=steps), (nearest.classes,), seen, steps)[-1]
+
+    def error(program: IntegerProgram) -> float:
+        return float((integer_outputs(program, seen, steps)[-1] - wanted).square().mean())
+
+    return fitted if error(fitted) < error(nearest) else nearest
 
 
 def integer_outputs(program: IntegerProgram, x: np.ndarray, steps: int) -> Tensor:

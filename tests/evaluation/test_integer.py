@@ -2,8 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from spikeport.evaluation.integer import code_of, input_range, integer_outputs, integer_part
+from spikeport.evaluation import integer
+from spikeport.evaluation.integer import code_of, input_range, integer_outputs, integer_part, lowered
 from spikeport.hardware.reference import run_reference
+from spikeport.hardware.rounding import input_moments
 from spikeport.networks.outputs import outputs_over_time
 
 
@@ -61,6 +63,16 @@ def test_a_network_without_integer_form_is_no_error(digits):
     assert program is None
     assert outputs is None
     assert "convert the network first" in said["refused"]
+
+
+def test_a_fit_that_brings_the_output_no_nearer_is_not_kept(digits, monkeypatch):
+    def turned(*arguments):
+        return {name: each._replace(mean=-9 * each.mean) for name, each in input_moments(*arguments).items()}
+
+    graph, x = digits.converted.spiking, digits.calibration.x[:60]
+    assert lowered(graph, x).graph.information["integer"]["rounding"] == "fitted"
+    monkeypatch.setattr(integer, "input_moments", turned)
+    assert lowered(graph, x).graph.information["integer"]["rounding"] == "nearest"
 
 
 def test_rounding_that_is_fitted_says_so_and_stays_near(digits):
