@@ -1,4 +1,4 @@
-"""A plan as Brian2 objects; the only file beside ``brian.py`` that touches Brian2."""
+"""A plan as Brian2 objects."""
 
 from collections.abc import Mapping
 from enum import IntEnum

@@ -20,7 +20,7 @@ from .leaky_plan_cpu import (
     ZERO_NOW,
     B,
     V,
-)  # fmt: skip
+)
 
 __all__ = ["leaky_backward", "leaky_backward_plain", "leaky_backward_plain_threads", "leaky_backward_threads"]
 
