@@ -53,9 +53,8 @@ def load_device(spec: str | Path) -> Device:
     """
     path = Path(spec) if str(spec).endswith(".toml") else _FOLDER / f"{spec}.toml"
     if not path.is_file():
-        raise SpikeportError(
-            f"there is no device {str(spec)!r}; choose one of {', '.join(device_names())}, or a .toml file"
-        )
+        what = f"there is no file {str(spec)!r}" if str(spec).endswith(".toml") else f"there is no device {str(spec)!r}"
+        raise SpikeportError(f"{what}; choose one of {', '.join(device_names())}, or a .toml file")
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
