@@ -46,7 +46,7 @@ SHOWN = (1, 2, 4, 8)
 CHEAP = (Recipe(Trained(), False), Recipe(Trained(), True), Recipe(Trained(), True, step_biases=True))
 RECONSTRUCTED = (
     Recipe(Trained(), True, reconstruction=Reconstruction()),
-    Recipe(Trained(), True, reconstruction=Reconstruction(samples=2048, through=True)),
+    Recipe(Trained(), True, reconstruction=Reconstruction(samples=4096, rate=1e-2, through=True)),
 )
 
 
