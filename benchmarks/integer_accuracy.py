@@ -1,12 +1,16 @@
 """What eight bits cost: the integer network against the float one, on all test samples, at T = 32 (digits also at 8).
 
 python benchmarks/conversion_table.py --data DATA --keep DIR
-python benchmarks/integer_accuracy.py --data DATA --keep DIR [--rows NAME ...] [--limit N]
+python benchmarks/integer_accuracy.py --data DATA --keep DIR [--rows NAME ...] [--limit N] [--draws K]
 
 Each row runs networks of a folder that conversion_table.py kept on the same samples, none of which chose anything: the
 float one, the integer one with weights rounded to the nearest, the one whose rounding is fitted to calibration samples,
 and, to see what any small change does, the float one with noise of 1e-4 of a layer's largest weight on its weights.
 Accuracy, paired difference and its 95 % interval are kept in benchmarks/results/integer_accuracy.json.
+
+With ``--draws K`` something else is measured and kept beside it: K float networks, each with its own such noise, and
+the integer network of each.  One spiking network's labels move with any small change, so one pair of networks says
+little about eight bits; the mean over K pairs says what they cost beyond that.  Its interval is over samples.
 """
 
 import argparse
@@ -56,9 +60,9 @@ def programs_of(held: Any, row: Row, data: Path) -> dict[str, IntegerProgram]:
     }
 
 
-def moved(graph: Graph) -> Graph:
+def moved(graph: Graph, seed: int = 0) -> Graph:
     """The network with normal noise on its weights, MOVED of the largest of each layer."""
-    rng, nodes = np.random.default_rng(0), []
+    rng, nodes = np.random.default_rng(seed), []
     for node in graph.nodes:
         if "weight" in node.arrays:
             weight = np.asarray(node.arrays["weight"])
@@ -92,6 +96,27 @@ def measured(row: Row, folder: Path, data: Path, limit: int | None) -> dict[str,
     return {**found, "channels_with_coarser_weights": sum(coarser.values())}
 
 
+def averaged(row: Row, folder: Path, data: Path, limit: int | None, draws: int) -> dict[str, Any]:
+    """Mean accuracies of networks with small noise, and of the integer networks made of them."""
+    held = read_folder(folder)
+    test = samples(row, "data", data, held, limit)
+    code = input_code(**input_range(samples(row, "calibration", data, held, row.samples).x))
+    steps, right = min(STEPS, row.timesteps), []
+    for seed in range(draws):
+        graph = moved(held.spiking, seed)
+        real = outputs_over_time(graph, test.x, steps)[-1]
+        whole = integer_outputs(lower(graph, code, steps=row.timesteps), test.x, steps)[-1]
+        right.append([(output.argmax(1).numpy() == test.y).astype(float) for output in (real, whole)])
+        print(f"  draw {seed}: {[float(each.mean()) for each in right[-1]]}", flush=True)
+    real, whole = np.mean(right, 0)  # of each sample: the share of the draws that were right
+    change = whole - real
+    half = 1.96 * float(change.std(ddof=1)) / len(test) ** 0.5
+    mean = float(change.mean())
+    found = {"draws": draws, "noise": MOVED, "n": len(test), "steps": steps}
+    found |= {"float": float(real.mean()), "integer": float(whole.mean())}
+    return {**found, "change": mean, "change_ci95": [mean - half, mean + half]}
+
+
 def accuracy_of(output: torch.Tensor, truth: torch.Tensor) -> dict[str, Any]:
     """Share of right answers, with its interval."""
     accuracy = float((output.argmax(1) == truth).double().mean())
@@ -105,6 +130,7 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, required=True)
     parser.add_argument("--rows", nargs="*", default=list(ALL), choices=list(ALL))
     parser.add_argument("--limit", type=int)
+    parser.add_argument("--draws", type=int, help="measure the mean over as many networks with small noise instead")
     options = parser.parse_args()
     found = json.loads(FILE.read_text()) if FILE.exists() else {}
     for name in options.rows:
@@ -113,7 +139,16 @@ def main() -> None:
         if not (options.keep / name).is_dir():
             print(f"{name}: no folder in {options.keep}; run conversion_table.py --keep first")
             continue
-        found[name] = measured(ALL[name], options.keep / name, options.data, options.limit)
+        if options.draws:
+            mean = averaged(ALL[name], options.keep / name, options.data, options.limit, options.draws)
+            found[name] = {**found.get(name, {}), "averaged": mean}
+            FILE.write_text(json.dumps(found, indent=1) + "\n")
+            low, high = mean["change_ci95"]
+            print(f"{name}: {options.draws} draws, n = {mean['n']}: {100 * mean['change']:+.2f} points "
+                  f"({100 * low:+.2f} to {100 * high:+.2f})")  # fmt: skip
+            continue
+        kept = {key: value for key, value in found.get(name, {}).items() if key == "averaged"}
+        found[name] = measured(ALL[name], options.keep / name, options.data, options.limit) | kept
         FILE.write_text(json.dumps(found, indent=1) + "\n")
         print(f"{name}: n = {found[name]['n']}, T = {found[name]['steps']}")
         for key in ("integer", "fitted", "moved"):
