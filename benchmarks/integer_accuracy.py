@@ -4,8 +4,9 @@ python benchmarks/conversion_table.py --data DATA --keep DIR
 python benchmarks/integer_accuracy.py --data DATA --keep DIR [--rows NAME ...] [--limit N] [--draws K]
 
 Each row runs networks of a folder that conversion_table.py kept on the same samples, none of which chose anything: the
-float one, the integer one with weights rounded to the nearest, the one whose rounding is fitted to calibration samples,
-and, to see what any small change does, the float one with noise of 1e-4 of a layer's largest weight on its weights.
+float one, the integer one as ``convert`` makes it (weights rounded to the nearest, mean currents kept by biases), the
+one whose rounding is fitted to calibration samples, the one that no samples helped, and, to see what any small change
+does, the float one with noise of 1e-4 of a layer's largest weight on its weights.
 Accuracy, paired difference and its 95 % interval are kept in benchmarks/results/integer_accuracy.json.
 
 With ``--draws K`` something else is measured and kept beside it: K float networks, each with its own such noise, and
@@ -15,7 +16,9 @@ little about eight bits; the mean over K pairs says what they cost beyond that. 
 
 import argparse
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +29,7 @@ from models import data_folder
 
 from spikeport import load_data
 from spikeport.evaluation.folder import read_folder
-from spikeport.evaluation.integer import FIT_SAMPLES, input_range, integer_outputs
+from spikeport.evaluation.integer import FIT_SAMPLES, MEAN_SAMPLES, input_range, integer_outputs
 from spikeport.hardware.lower import input_code, lower
 from spikeport.hardware.program import IntegerProgram
 from spikeport.hardware.rounding import input_moments
@@ -49,15 +52,13 @@ def samples(row: Row, name: str, data: Path, held: Any, limit: int | None) -> An
     return load_data(spec, held.preprocessing, part=part, features=features, classes=classes, limit=limit)
 
 
-def programs_of(held: Any, row: Row, data: Path) -> dict[str, IntegerProgram]:
-    """The integer networks, made anew from the folder's float one and the row's calibration samples."""
+def lowerings(held: Any, row: Row, data: Path) -> dict[str, Callable[[Graph], IntegerProgram]]:
+    """The ways to make integer networks of the folder's float one, with the row's calibration samples."""
     x = samples(row, "calibration", data, held, row.samples).x
-    code, steps = input_code(**input_range(x)), row.timesteps
-    moments = input_moments(held.spiking, x[:FIT_SAMPLES], steps)
-    return {
-        "integer": lower(held.spiking, code, steps=steps),
-        "fitted": lower(held.spiking, code, steps=steps, moments=moments),
-    }
+    made = partial(lower, code=input_code(**input_range(x)), steps=row.timesteps)
+    means = input_moments(held.spiking, x[:MEAN_SAMPLES], row.timesteps, covariance=False)
+    fit = input_moments(held.spiking, x[:FIT_SAMPLES], row.timesteps)
+    return {"integer": partial(made, moments=means), "fitted": partial(made, moments=fit), "bare": made}
 
 
 def moved(graph: Graph, seed: int = 0) -> Graph:
@@ -77,7 +78,8 @@ def measured(row: Row, folder: Path, data: Path, limit: int | None) -> dict[str,
     held = read_folder(folder)
     test = samples(row, "data", data, held, limit)
     steps = min(STEPS, row.timesteps)
-    programs, real = programs_of(held, row, data), outputs_over_time(held.spiking, test.x, steps)[-1]
+    programs = {key: make(held.spiking) for key, make in lowerings(held, row, data).items()}
+    real = outputs_over_time(held.spiking, test.x, steps)[-1]
     outputs = {key: integer_outputs(program, test.x, steps)[-1] for key, program in programs.items()}
     outputs["moved"] = outputs_over_time(moved(held.spiking), test.x, steps)[-1]
     truth = torch.from_numpy(test.y)
@@ -96,25 +98,24 @@ def measured(row: Row, folder: Path, data: Path, limit: int | None) -> dict[str,
     return {**found, "channels_with_coarser_weights": sum(coarser.values())}
 
 
-def averaged(row: Row, folder: Path, data: Path, limit: int | None, draws: int) -> dict[str, Any]:
+def averaged(row: Row, folder: Path, data: Path, limit: int | None, draws: int, ways: Sequence[str]) -> dict[str, Any]:
     """Mean accuracies of networks with small noise, and of the integer networks made of them."""
     held = read_folder(folder)
     test = samples(row, "data", data, held, limit)
-    code = input_code(**input_range(samples(row, "calibration", data, held, row.samples).x))
+    make = lowerings(held, row, data)
     steps, right = min(STEPS, row.timesteps), []
     for seed in range(draws):
         graph = moved(held.spiking, seed)
-        real = outputs_over_time(graph, test.x, steps)[-1]
-        whole = integer_outputs(lower(graph, code, steps=row.timesteps), test.x, steps)[-1]
-        right.append([(output.argmax(1).numpy() == test.y).astype(float) for output in (real, whole)])
+        outputs = [outputs_over_time(graph, test.x, steps)[-1]]
+        outputs += [integer_outputs(make[key](graph), test.x, steps)[-1] for key in ways]
+        right.append([(output.argmax(1).numpy() == test.y).astype(float) for output in outputs])
         print(f"  draw {seed}: {[float(each.mean()) for each in right[-1]]}", flush=True)
-    real, whole = np.mean(right, 0)  # of each sample: the share of the draws that were right
-    change = whole - real
-    half = 1.96 * float(change.std(ddof=1)) / len(test) ** 0.5
-    mean = float(change.mean())
-    found = {"draws": draws, "noise": MOVED, "n": len(test), "steps": steps}
-    found |= {"float": float(real.mean()), "integer": float(whole.mean())}
-    return {**found, "change": mean, "change_ci95": [mean - half, mean + half]}
+    real, *others = np.mean(right, 0)  # of each sample: the share of the draws that were right
+    found = {"draws": draws, "noise": MOVED, "n": len(test), "steps": steps, "float": {"accuracy": float(real.mean())}}
+    for key, whole in zip(ways, others, strict=True):
+        mean, half = float((whole - real).mean()), 1.96 * float((whole - real).std(ddof=1)) / len(test) ** 0.5
+        found[key] = {"accuracy": float(whole.mean()), "change": mean, "change_ci95": [mean - half, mean + half]}
+    return found
 
 
 def accuracy_of(output: torch.Tensor, truth: torch.Tensor) -> dict[str, Any]:
@@ -131,6 +132,7 @@ def main() -> None:
     parser.add_argument("--rows", nargs="*", default=list(ALL), choices=list(ALL))
     parser.add_argument("--limit", type=int)
     parser.add_argument("--draws", type=int, help="measure the mean over as many networks with small noise instead")
+    parser.add_argument("--ways", nargs="*", default=["integer", "bare"], choices=["integer", "fitted", "bare"])
     options = parser.parse_args()
     found = json.loads(FILE.read_text()) if FILE.exists() else {}
     for name in options.rows:
@@ -140,18 +142,18 @@ def main() -> None:
             print(f"{name}: no folder in {options.keep}; run conversion_table.py --keep first")
             continue
         if options.draws:
-            mean = averaged(ALL[name], options.keep / name, options.data, options.limit, options.draws)
+            mean = averaged(ALL[name], options.keep / name, options.data, options.limit, options.draws, options.ways)
             found[name] = {**found.get(name, {}), "averaged": mean}
             FILE.write_text(json.dumps(found, indent=1) + "\n")
-            low, high = mean["change_ci95"]
-            print(f"{name}: {options.draws} draws, n = {mean['n']}: {100 * mean['change']:+.2f} points "
-                  f"({100 * low:+.2f} to {100 * high:+.2f})")  # fmt: skip
+            for key in options.ways:
+                value, low, high = (100 * each for each in (mean[key]["change"], *mean[key]["change_ci95"]))
+                print(f"{name}, {key}: {value:+.2f} points ({low:+.2f} to {high:+.2f}), n = {mean['n']}")
             continue
         kept = {key: value for key, value in found.get(name, {}).items() if key == "averaged"}
         found[name] = measured(ALL[name], options.keep / name, options.data, options.limit) | kept
         FILE.write_text(json.dumps(found, indent=1) + "\n")
         print(f"{name}: n = {found[name]['n']}, T = {found[name]['steps']}")
-        for key in ("integer", "fitted", "moved"):
+        for key in ("integer", "fitted", "bare", "moved"):
             part = found[name][key]
             low, high = part["change_ci95"]
             print(f"  {key}: {100 * part['change']:+.2f} points ({100 * low:+.2f} to {100 * high:+.2f}), "

@@ -119,7 +119,8 @@ def convert_network(
 
     code: "binary"; "signed" (a spike of -1 takes one back that was given too early); "burst:4" (up to 4 spikes a step);
     "differential:8" (changes of a value in 8 sizes, between which any operator may stand).  timesteps: T, 1 to 4096.
-    rounding: how the integer network's weights become whole: to the "nearest", or "fitted" to what arrives in *fit*.
+    rounding: how the integer network's weights become whole: to the "nearest", or "fitted" to what arrives in *fit*;
+    its biases keep the mean currents of *fit* either way.
     method: a Choice is taken as it was made, for this network, these data, this code and this seed.
     Accuracies in the report are measured on the exit split, which chose nothing; without labels, agreement with the
     analog network stands in their place.
@@ -150,7 +151,7 @@ def convert_network(
     spiking = informed(choice.graph, {**information, **statistics})
     tell("lower to whole numbers", 0.0)
     integer, report["integer"], outputs = integer_part(
-        spiking, x[folds.exit], labels[folds.exit], held.outputs, fit=x[folds.fit] if rounding == "fitted" else None
+        spiking, x[folds.exit], labels[folds.exit], held.outputs, fit=x[folds.fit], rounding=rounding
     )
     held = replace(held, integer_outputs=outputs)
     return Converted(spiking, informed(analog, information), held, report, integer)

@@ -20,6 +20,7 @@ from .engines import engine_of
 __all__ = [
     "FIT_SAMPLES",
     "INTEGER",
+    "MEAN_SAMPLES",
     "ROUNDINGS",
     "code_of",
     "input_range",
@@ -30,7 +31,7 @@ __all__ = [
 
 INTEGER = "network.int8.safetensors"
 BITS = 8
-FIT_SAMPLES = 256
+FIT_SAMPLES, MEAN_SAMPLES = 256, 64
 ROUNDINGS = ("nearest", "fitted")
 _RANGE = "input_range"
 _MANY = 4096  # different values; what has more is not counted in steps
@@ -72,27 +73,33 @@ def code_of(graph: Graph) -> InputCode:
         raise CorruptFileError(f"the calibration statistics of this network make no sense ({error})") from None
 
 
-def lowered(graph: Graph, samples: np.ndarray | None = None) -> IntegerProgram:
+def lowered(graph: Graph, samples: np.ndarray | None = None, rounding: str = "nearest") -> IntegerProgram:
     """The integer program of a spiking network for its own number of steps; raises what ``lower`` raises.
 
     Batch norms, which a network that was trained with spikes still has, go into the weights before them.
-    samples: (n, *features), on the first 256 of which the rounding of weights is fitted; None rounds to the nearest.
-    A fit is kept only if it brings the output nearer on the next 256 (the same ones where there are no more).
+    samples: (n, *features), on the first 64 of which biases take over what rounding changes of the mean current of a
+    channel; None leaves biases alone.
+    rounding: of weights, to the "nearest", or "fitted" to the first 256 samples; kept only if that brings the output
+    nearer than no samples do, on the next 256 (the same ones where there are no more).
     """
     conversion = graph.information.get("conversion", {})
     said = conversion.get("timesteps") if isinstance(conversion, Mapping) else None
     steps, plain = int(said) if isinstance(said, int) else 64, folded(graph)
-    nearest = lower(plain, code_of(graph), steps=steps)  # refuses, if it must, before any sample is run
+    bare = lower(plain, code_of(graph), steps=steps)  # refuses, if it must, before any sample is run
     if samples is None:
-        return nearest
-    fitted = lower(plain, code_of(graph), steps=steps, moments=input_moments(plain, samples[:FIT_SAMPLES], steps))
-    seen = samples[FIT_SAMPLES : 2 * FIT_SAMPLES] if len(samples) >= 2 * FIT_SAMPLES else samples[:FIT_SAMPLES]
-    wanted = outputs_of(engine_of(plain, max_steps=steps), (nearest.classes,), seen, steps)[-1]
-
-    def error(program: IntegerProgram) -> float:
-        return float((integer_outputs(program, seen, steps)[-1] - wanted).square().mean())
-
-    return fitted if error(fitted) < error(nearest) else nearest
+        return bare
+    fit = rounding == "fitted"
+    count = FIT_SAMPLES if fit else MEAN_SAMPLES
+    moments = input_moments(plain, samples[:count], steps, covariance=fit)
+    if fit:
+        fitted = lower(plain, code_of(graph), steps=steps, moments=moments)
+        seen = samples[count : 2 * count] if len(samples) >= 2 * count else samples[:count]
+        wanted = outputs_of(engine_of(plain, max_steps=steps), (bare.classes,), seen, steps)[-1]
+        errors = [(integer_outputs(each, seen, steps)[-1] - wanted).square().mean() for each in (fitted, bare)]
+        if errors[0] < errors[1]:
+            return fitted
+    means = {name: each._replace(covariance=None) for name, each in moments.items()}
+    return lower(plain, code_of(graph), steps=steps, moments=means)
 
 
 def integer_outputs(program: IntegerProgram, x: np.ndarray, steps: int) -> Tensor:
@@ -108,17 +115,18 @@ def integer_part(
     program: IntegerProgram | None = None,
     *,
     fit: np.ndarray | None = None,
+    rounding: str = "nearest",
 ) -> tuple[IntegerProgram | None, dict[str, Any], np.ndarray | None]:
     """The integer program, what the report says of it, and its outputs (T, n, classes) in real units.
 
     (None, the reason, None) for a network without integer form.
 
-    program: where there is one already.  fit: samples for ``lowered``.  x, labels: (n, *features) and (n,), of samples
-    that chose nothing.  outputs: (T, n, classes) of the float network.
+    program: where there is one already.  fit, rounding: for ``lowered``.  x, labels: (n, *features) and (n,), of
+    samples that chose nothing.  outputs: (T, n, classes) of the float network.
     ``accuracy_change`` is integer - float at T, with its paired interval.
     """
     try:
-        program = lowered(graph, fit) if program is None else program
+        program = lowered(graph, fit, rounding) if program is None else program
     except UnsupportedError as error:
         return None, {"refused": str(error)}, None
     made = integer_outputs(program, x, len(outputs)).numpy()
@@ -129,6 +137,7 @@ def integer_part(
     about = {
         "bits": BITS,
         "rounding": said.get("rounding", "nearest"),
+        "means_kept": said.get("means_kept", False),
         "n": len(x),
         "accuracy": accuracy,
         "accuracy_ci95": list(accuracy_interval(accuracy, len(x))),

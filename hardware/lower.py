@@ -58,8 +58,9 @@ def lower(
 ) -> IntegerProgram:
     """Return the integer program of a spiking graph for inputs in ``code``, proven for up to ``steps`` steps.
 
-    moments: of what synapses read (``rounding.input_moments``): their weights are rounded so that the current changes
-    least, and biases take over what is left of its mean.  Otherwise each weight is rounded to the nearest.
+    moments: of what synapses read (``rounding.input_moments``): biases take over what rounding changes of the mean
+    current, and where covariances are known, weights are rounded so that the current changes least.  Otherwise each
+    weight is rounded to the nearest.
     Raises UnsupportedError that lists all that has no integer form, RangeError for steps outside 1 to 4096, and
     SpikeportError where a range cannot be met even with the coarsest weights.
     """
@@ -247,8 +248,9 @@ class _Lowering:
 
     def notes(self) -> dict[str, Any]:
         """What the lowering has to say, as JSON."""
-        rounding = "fitted" if self.moments else "nearest"
-        return {"channels_with_coarser_weights": self.coarser, "decay_error": self.beta_error, "rounding": rounding}
+        fitted = any(each.covariance is not None for each in self.moments.values())
+        said = {"rounding": "fitted" if fitted else "nearest", "means_kept": bool(self.moments)}
+        return {"channels_with_coarser_weights": self.coarser, "decay_error": self.beta_error, **said}
 
 
 def _real(normal: Normal) -> Graph:

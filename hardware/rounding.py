@@ -28,23 +28,29 @@ _DAMPING = 0.01  # of the mean variance: what was never seen is rounded to the n
 
 
 class Moments(NamedTuple):
-    """Of what a synapse reads, by group of channels: mean (groups, columns), covariance (groups, columns, columns)."""
+    """Of what a synapse reads, by group of channels: mean (groups, columns), covariance (groups, columns, columns).
+
+    Without a covariance weights are rounded to the nearest, and only the mean current is kept.
+    """
 
     mean: np.ndarray
-    covariance: np.ndarray
+    covariance: np.ndarray | None
 
     def over(self, unit: np.ndarray) -> "Moments":
         """The moments of the inputs divided by ``unit`` (groups, columns)."""
+        if self.covariance is None:
+            return Moments(self.mean / unit, None)
         return Moments(self.mean / unit, self.covariance / (unit[:, :, None] * unit[:, None, :]))
 
 
-def input_moments(graph: Graph, x: np.ndarray, steps: int) -> dict[str, Moments]:
+def input_moments(graph: Graph, x: np.ndarray, steps: int, *, covariance: bool = True) -> dict[str, Moments]:
     """The moments of what each linear and convolution reads for the samples x (n, *features), or (n, steps, *features).
 
-    A spiking ``graph`` runs ``steps`` steps.  Layers of more than 4096 columns are left out.
+    A spiking ``graph`` runs ``steps`` steps.  covariance: False for the means alone; layers of more than 4096 columns
+    have no more than these.
     """
     layers = [node for node in graph.nodes if node.operator in ("linear", "conv1d", "conv2d")]
-    watched = _Watch([node for node in layers if node.arrays["weight"][0].size <= WIDEST])
+    watched = _Watch(layers, covariance)
     constant = x.shape[1:] == graph.shapes[graph.input.name]
     engine = Engine(graph, max_steps=steps, constant_input=constant)
     classes = graph.shapes[graph.output.name]
@@ -56,9 +62,9 @@ def input_moments(graph: Graph, x: np.ndarray, steps: int) -> dict[str, Moments]
 class _Watch:
     """Adds up what layers read, a batch at a time."""
 
-    def __init__(self, layers: list[Node]) -> None:
+    def __init__(self, layers: list[Node], covariance: bool) -> None:
         self.layers = layers
-        self.sums = {node.name: _Sums() for node in layers}
+        self.sums = {node.name: _Sums(covariance and node.arrays["weight"][0].size <= WIDEST) for node in layers}
         self.seen: dict[str, tuple[Tensor, int]] = {node.sources[0]: (torch.zeros(()), 0) for node in layers}
 
     def batch(self, first: int) -> Observer:
@@ -82,21 +88,25 @@ class _Watch:
 
 
 class _Sums:
-    """The count, sum and products of rows of (groups, rows, columns)."""
+    """The count, sum and, if wanted, products of rows of (groups, rows, columns)."""
 
-    count = 0
-    total: np.ndarray | float = 0.0
-    products: np.ndarray | float = 0.0
+    def __init__(self, products: bool) -> None:
+        self.count = 0
+        self.total: np.ndarray | float = 0.0
+        self.products: np.ndarray | float | None = 0.0 if products else None
 
     def add(self, rows: np.ndarray) -> None:
         """Add rows (groups, rows, columns)."""
         self.count += rows.shape[1]
         self.total = self.total + rows.sum(1)
-        self.products = self.products + rows.transpose(0, 2, 1) @ rows
+        if self.products is not None:
+            self.products = self.products + rows.transpose(0, 2, 1) @ rows
 
     def moments(self) -> Moments:
         """Mean and covariance of all rows so far."""
         mean = np.asarray(self.total) / self.count
+        if self.products is None:
+            return Moments(mean, None)
         return Moments(mean, np.asarray(self.products) / self.count - mean[:, :, None] * mean[:, None, :])
 
 
@@ -128,8 +138,10 @@ def rounded_to_inputs(rows: np.ndarray, scale: np.ndarray, moments: Moments) -> 
     groups = len(moments.mean)
     split = rows.reshape(groups, -1, rows.shape[1])
     scales = np.broadcast_to(scale, len(rows)).reshape(groups, -1)
-    whole = [_one_group(*each) for each in zip(split, scales, moments.covariance, strict=True)]
-    q = np.concatenate(whole)
+    if moments.covariance is None:
+        q = rounded(rows, np.reshape(scale, (-1, 1)))
+    else:
+        q = np.concatenate([_one_group(*each) for each in zip(split, scales, moments.covariance, strict=True)])
     left = (rows - np.reshape(scale, (-1, 1)) * q).reshape(split.shape)
     return q, np.einsum("grc,gc->gr", left, moments.mean).reshape(-1)
 

@@ -27,7 +27,7 @@ def _integer(said: Part) -> str:
         f"{num(said['accuracy_change'], percent_fine)}, 95\u202f% CI {span(said['accuracy_change_ci95'], percent_fine)}"
     )
     rows = [
-        ("Weights", f"{num(said['bits'], steps)} bits{_rounding(said['rounding'].text())}"),
+        ("Weights", f"{num(said['bits'], steps)} bits{_rounding(said)}"),
         ("Accuracy", f"{num(said['accuracy'], percent_fine)} (n = {num(said['n'], steps)}, the exit part)"),
         ("Change against the float network", change),
         ("Largest state", f"{num(said['largest_state'], count)} of 8.39\u202fM (24 bits), proven"),
@@ -37,8 +37,10 @@ def _integer(said: Part) -> str:
     return f'<div class="card"><h3>Integer network</h3>{pairs(rows)}</div>'
 
 
-def _rounding(said: str) -> str:
-    return ", rounded to fit what arrives" if said == "fitted" else ""
+def _rounding(said: Part) -> str:
+    if said["rounding"].text() == "fitted":
+        return ", rounded to fit what arrives"
+    return "; biases keep the mean currents" if said["means_kept"] else ""
 
 
 def _agreement(runs: list[Part]) -> str:

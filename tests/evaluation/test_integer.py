@@ -66,13 +66,29 @@ def test_a_network_without_integer_form_is_no_error(digits):
 
 
 def test_a_fit_that_brings_the_output_no_nearer_is_not_kept(digits, monkeypatch):
-    def turned(*arguments):
-        return {name: each._replace(mean=-9 * each.mean) for name, each in input_moments(*arguments).items()}
+    def turned(*arguments, **said):
+        return {name: each._replace(mean=-9 * each.mean) for name, each in input_moments(*arguments, **said).items()}
 
-    graph, x = digits.converted.spiking, digits.calibration.x[:60]
-    assert lowered(graph, x).graph.information["integer"]["rounding"] == "fitted"
+    def way():
+        said = lowered(digits.converted.spiking, digits.calibration.x[:60], "fitted").graph.information["integer"]
+        return said["rounding"]
+
+    assert way() == "fitted"
     monkeypatch.setattr(integer, "input_moments", turned)
-    assert lowered(graph, x).graph.information["integer"]["rounding"] == "nearest"
+    assert way() == "nearest"
+
+
+def test_means_of_samples_move_biases_only(digits):
+    graph = digits.converted.spiking
+    kept, plain = lowered(graph, digits.calibration.x[:60]), lowered(graph)
+    assert [each.graph.information["integer"]["means_kept"] for each in (kept, plain)] == [True, False]
+    changed = {
+        key
+        for node, other in zip(kept.graph.nodes, plain.graph.nodes, strict=True)
+        for key in node.arrays
+        if not np.array_equal(node.arrays[key], other.arrays[key])
+    }
+    assert changed == {"bias"}
 
 
 def test_rounding_that_is_fitted_says_so_and_stays_near(digits):
@@ -80,7 +96,7 @@ def test_rounding_that_is_fitted_says_so_and_stays_near(digits):
     fit = digits.calibration.x[:100]
     real = outputs_over_time(converted.spiking, digits.evaluation.x, 8).numpy()
     arguments = converted.spiking, digits.evaluation.x, digits.evaluation.y, real
-    program, said, outputs = integer_part(*arguments, fit=fit)
+    program, said, outputs = integer_part(*arguments, fit=fit, rounding="fitted")
     _, nearest, rounded = integer_part(*arguments)
     assert (said["rounding"], nearest["rounding"]) == ("fitted", "nearest")
     errors = [np.square(each[-1] - real[-1]).mean() for each in (outputs, rounded)]

@@ -116,11 +116,13 @@ def test_a_fitted_network_keeps_the_laws_of_integers(graph, program, samples):
     np.testing.assert_allclose(found.numpy(), wanted, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("covariance", [True, False], ids=["fitted", "nearest"])
 @pytest.mark.parametrize("graph", ["binary", "convolution"], indirect=True)
-def test_the_mean_current_of_the_first_layer_is_kept(graph, program, samples):
+def test_the_mean_current_of_the_first_layer_is_kept(graph, program, samples, covariance):
     """In units of its biases, which are finer than weights; rounding to the nearest leaves many of these."""
     many = np.random.default_rng(2).random((256, *samples.shape[1:])).astype(np.float32)
-    fitted = lower(graph, program.input, steps=program.steps, moments=input_moments(graph, many, 4))
+    moments = input_moments(graph, many, 4, covariance=covariance)
+    fitted = lower(graph, program.input, steps=program.steps, moments=moments)
     real = current(graph.by_name["a"], program.input(many) * program.input.scale)
     after, before = (np.abs(shift(graph, each, many, real)).max() for each in (fitted, program))
     assert after < 2 < 10 < before
@@ -141,10 +143,24 @@ def current(node, x: np.ndarray) -> np.ndarray:
     return functional.conv2d(values, weight, bias, node.attributes["stride"], node.attributes["padding"]).numpy()
 
 
-def test_layers_that_are_too_wide_are_left_out():
+def test_of_layers_that_are_too_wide_only_the_means_are_known():
     nodes = [
         make_node("x", "input", shape=(WIDEST + 1,)),
         make_node("a", "linear", ["x"], arrays={"weight": np.ones((2, WIDEST + 1))}),
         make_node("y", "output", ["a"]),
     ]
-    assert input_moments(Graph.of(nodes), np.ones((2, WIDEST + 1), np.float32), 2) == {}
+    found = input_moments(Graph.of(nodes), np.ones((2, WIDEST + 1), np.float32), 2)["a"]
+    assert found.covariance is None
+    np.testing.assert_array_equal(found.mean, np.ones((1, WIDEST + 1)))
+
+
+def test_means_alone_move_biases_and_no_weight(graph, program, samples):
+    moments = input_moments(graph, samples, 16, covariance=False)
+    assert all(each.covariance is None for each in moments.values())
+    kept = lower(graph, program.input, steps=program.steps, moments=moments)
+    said = kept.graph.information["integer"]
+    assert (said["rounding"], said["means_kept"]) == ("nearest", True)
+    assert program.graph.information["integer"]["means_kept"] is False
+    for node, other in zip(kept.graph.nodes, program.graph.nodes, strict=True):
+        if "weight" in node.arrays:
+            np.testing.assert_array_equal(node.arrays["weight"], other.arrays["weight"])
