@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from conversion_table import RESULTS, ROWS, Row, measure
 from models import data_folder
+from tables import put_table
 
 from spikeport import load_data
 from spikeport.evaluation.folder import read_folder
@@ -118,6 +119,40 @@ def averaged(row: Row, folder: Path, data: Path, limit: int | None, draws: int, 
     return found
 
 
+def change_of(part: dict[str, Any] | None) -> str:
+    """A change in points with its interval."""
+    if part is None:
+        return "–"
+    value, low, high = (100 * each for each in (part["change"], *part["change_ci95"]))
+    return f"{value:+.2f} ({low:+.2f} to {high:+.2f})"
+
+
+def write_table() -> None:
+    """Write the table of docs/results.md from what was kept."""
+    found = json.loads(FILE.read_text())
+    heads = ["network", "spikes", "T", "n", "float, %", "eight bits", "no samples", "rounding fitted", "moved"]
+    lines = [
+        f"| {' | '.join([*heads, 'labels that differ, eight bits and moved'])} | mean over pairs | without samples |"
+    ]
+    lines.append(f"|{'---|' * (len(heads) + 3)}")
+    for row in found.values():
+        cells = [
+            row["title"],
+            row["spikes"],
+            str(row["steps"]),
+            f"{row['n']:,}",
+            f"{100 * row['float']['accuracy']:.2f}",
+        ]
+        cells += [change_of(row.get(key)) for key in ("integer", "bare", "fitted", "moved")]
+        differ = (row[key]["labels_that_differ"] for key in ("integer", "moved"))
+        cells.append(" and ".join(f"{100 * each:.1f} %" for each in differ))
+        mean = row.get("averaged", {})
+        about = f"; {mean['draws']} pairs, n = {mean['n']:,}" if mean else ""
+        cells += [change_of(mean.get("integer")) + about, change_of(mean.get("bare"))]
+        lines.append(f"| {' | '.join(cells)} |")
+    put_table("eight_bits", "\n".join(lines))
+
+
 def accuracy_of(output: torch.Tensor, truth: torch.Tensor) -> dict[str, Any]:
     """Share of right answers, with its interval."""
     accuracy = float((output.argmax(1) == truth).double().mean())
@@ -158,6 +193,7 @@ def main() -> None:
             low, high = part["change_ci95"]
             print(f"  {key}: {100 * part['change']:+.2f} points ({100 * low:+.2f} to {100 * high:+.2f}), "
                   f"{100 * part['labels_that_differ']:.2f} % of labels differ, error {part['error']:.3f}")  # fmt: skip
+    write_table()
 
 
 if __name__ == "__main__":

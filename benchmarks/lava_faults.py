@@ -1,7 +1,8 @@
 """Provoke every fault of Lava's worker again and again: ``python benchmarks/lava_faults.py [FAULT ...] [-n 100]``.
 
 For each fault: how often the wanted error came, the longest time from the fault to the error beyond the limit that
-should find it, and what was left behind (processes, shared memory, folders).  Prints JSON; ends with 1 where an error
+should find it, and what was left behind (processes, shared memory, folders).  Prints JSON, and keeps it for faults that
+were provoked 100 times or more in benchmarks/results/lava_faults.json and docs/results.md; ends with 1 where an error
 did not come, came more than 2 s after its limit, or something was left.
 """
 
@@ -22,6 +23,7 @@ from typing import NamedTuple
 from unittest import mock
 
 import numpy as np
+from tables import put_table
 
 from spikeport import SpikeportError
 from spikeport.hardware.backend import compare, reference_recording
@@ -32,6 +34,8 @@ from spikeport.networks.graph import Graph, make_node
 
 LIMITS = Limits(silence=3.0, restarts=0)
 SLACK_SECONDS = 2.0
+FILE = Path(__file__).resolve().parent / "results" / "lava_faults.json"
+KEPT = 100  # repetitions
 STEPS = 4000
 SHARED_MEMORY = Path("/dev/shm")
 FAKE = """
@@ -268,6 +272,20 @@ def faults_of(outcomes: list[Outcome], wanted: str, slack_s: float = SLACK_SECON
     return found + [f"left: {', '.join(o.left)}" for o in outcomes if o.left]
 
 
+def write_table() -> None:
+    """Write the table of docs/results.md from what was kept."""
+    kept = json.loads(FILE.read_text())
+    lines = [
+        "| fault | times | wrong or missing error, something left | latest error after its limit |",
+        "|---|---|---|---|",
+    ]
+    for name in (name for name in FAULTS if name in kept):
+        row = kept[name]
+        late = f"{row['latest_s']:.2f} s" if row["latest_s"] > 0 else "before it"
+        lines.append(f"| {name} | {row['repetitions']} | {len(row['wrong'])} | {late} |")
+    put_table("lava_faults", "\n".join(lines))
+
+
 def main() -> int:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -281,6 +299,11 @@ def main() -> int:
         late = max(o.late_s for o in outcomes)
         result[name] = {"repetitions": len(outcomes), "wrong": faults_of(outcomes, wanted), "latest_s": round(late, 2)}
         print(json.dumps({name: result[name]}), flush=True)
+        if options.repetitions >= KEPT:
+            kept = json.loads(FILE.read_text()) if FILE.exists() else {}
+            FILE.write_text(json.dumps({**kept, name: result[name]}, indent=1) + "\n")
+    if FILE.exists():
+        write_table()
     return int(any(row["wrong"] for row in result.values()))
 
 

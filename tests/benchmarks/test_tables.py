@@ -11,6 +11,8 @@ import pytest
 WRITERS = {
     "conversion_table": "write_tables",
     "few_steps_table": "main",
+    "integer_accuracy": "write_table",
+    "lava_faults": "write_table",
     "speed_table": "main",
     "summary_table": "main",
     "training_table": "write_readme",
