@@ -40,7 +40,7 @@ def _integer(said: Part) -> str:
 def _rounding(said: Part) -> str:
     if said["rounding"].text() == "fitted":
         return ", rounded to fit what arrives"
-    return "; biases keep the mean currents" if said["means_kept"] else ""
+    return "; biases keep the mean currents" if said["means_kept"].value is True else ""
 
 
 def _agreement(runs: list[Part]) -> str:

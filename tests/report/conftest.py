@@ -119,6 +119,8 @@ def _evaluate(steps: int) -> dict[str, Any]:
 def _integer() -> dict[str, Any]:
     return {
         "bits": 8,
+        "rounding": "nearest",
+        "means_kept": True,
         "n": 162,
         "accuracy": 0.9691358024691358,
         "accuracy_ci95": [0.93, 0.987],

@@ -116,6 +116,20 @@ def test_without_labels_the_page_speaks_of_agreement(make_report):
     assert "Accuracy, early exit" not in page
 
 
+@pytest.mark.parametrize(
+    ("rounding", "kept", "said"),
+    [
+        ("nearest", True, "</span> bits; biases keep the mean currents<"),
+        ("nearest", False, "</span> bits<"),
+        ("fitted", True, "</span> bits, rounded to fit what arrives<"),
+    ],
+)
+def test_how_weights_became_whole_is_said(make_report, rounding, kept, said):
+    report = make_report()
+    report["convert"]["integer"] |= {"rounding": rounding, "means_kept": kept}
+    assert said in render_report(report)
+
+
 def test_a_fixed_policy_is_not_called_early_exit(make_report):
     report = make_report()
     report["evaluate"]["early_exit"]["policy"] = "fixed:8"
