@@ -118,12 +118,13 @@ def test_limits_of_what_was_seen_change_nothing_on_it(digits):
         ].sum() == 0  # fmt: skip
 
 
-def test_hyperactive_neurons_are_found_where_faults_make_them(digits):
+@pytest.mark.parametrize("seed", [2, 3, 4])  # a draw may leave all neurons as calm as they were
+def test_hyperactive_neurons_are_found_where_faults_make_them(digits, seed):
     program, x = digits.converted.integer, digits.calibration.x[:40]
     limits = spike_limits(program, x, STEPS)
     _, gone = without_hyperactive(program, x, STEPS, limits, share=0.1)
     assert sum(gone.values()) == 0
-    hurt, _ = faulty_program(program, Faults(thresholds=0.05, biases=0.02), seed=1)
+    hurt, _ = faulty_program(program, Faults(thresholds=0.05, biases=0.02), seed=seed)
     mended, gone = without_hyperactive(hurt, x, STEPS, limits, share=0.1)
     assert sum(gone.values()) > 0
     first = program.neurons[0].name
