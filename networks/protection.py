@@ -108,14 +108,14 @@ def silenced(graph: Graph, gone: Mapping[str, np.ndarray], *, unreachable: float
     for name, mask in gone.items():
         if mask.shape != graph.shapes[name]:
             raise ShapeError(f"{name} has the shape {graph.shapes[name]}, but {mask.shape} units were to be silenced")
-    nodes = [_silent(graph, node, gone.get(node.name), unreachable) for node in graph.nodes]
+    nodes = [_silent(node, gone.get(node.name), unreachable) for node in graph.nodes]
     return Graph.of(nodes, graph.information)
 
 
-def _silent(graph: Graph, node: Node, gone: np.ndarray | None, unreachable: float) -> Node:
+def _silent(node: Node, gone: np.ndarray | None, unreachable: float) -> Node:
     if gone is None or not gone.any():
         return node
-    return without_units(node, graph.shapes[node.name], gone, unreachable)
+    return without_units(node, gone, unreachable)
 
 
 def _spread(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -3,7 +3,7 @@
 An array lies in memory as words; bits of the words flip or are stuck, and the words are read again.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import prod
 
@@ -148,17 +148,28 @@ def _with_dead(
     dead = np.zeros(prod(shape), bool)
     dead[places(np.array([named_key("dead", seed, node.name)]), dead.size, faults.dead_neurons)[1]] = True
     injected.dead[node.name] = int(dead.sum())
-    return without_units(node, shape, dead.reshape(shape), unreachable) if dead.any() else node
+    return without_units(node, dead.reshape(shape), unreachable) if dead.any() else node
 
 
-def without_units(node: Node, shape: Iterable[int], gone: np.ndarray, unreachable: float) -> Node:
-    """A neuron of which the units ``gone`` (*features) never fire, or an activation of which they always give 0."""
+def without_units(node: Node, gone: np.ndarray, unreachable: float) -> Node:
+    """A neuron of which the units ``gone`` (*features) never fire, or an activation of which they always give 0.
+
+    A threshold of whole numbers has an end, which a bias with faults could reach: what pushes such a unit goes as well.
+    """
     if node.attributes.get("code") == "differential":
         raise UnsupportedError("units with differential spikes cannot fall silent", [f"{node.name}: use binary spikes"])
     key, value = ("threshold", unreachable) if node.operator == "neuron" else ("bound", 0.0)
-    held = node.arrays.get(key, np.asarray(_LARGEST))
-    wide = held if held.ndim in (0, gone.ndim) else held.reshape(-1, *([1] * (gone.ndim - 1)))
-    return with_arrays(node, {key: np.where(gone, np.float32(value), np.broadcast_to(wide, tuple(shape)))})
+    arrays = {key: np.where(gone, np.float32(value), _wide(node.arrays.get(key, np.asarray(_LARGEST)), gone))}
+    for push in ("bias", "initial") if node.operator == "neuron" else ():
+        held = _wide(node.arrays[push], gone)
+        if (held[gone] > 0).any():
+            arrays[push] = np.where(gone, np.minimum(held, 0), held)
+    return with_arrays(node, arrays)
+
+
+def _wide(array: np.ndarray, like: np.ndarray) -> np.ndarray:
+    spread = array if array.ndim in (0, like.ndim) else array.reshape(-1, *([1] * (like.ndim - 1)))
+    return np.broadcast_to(spread, like.shape)
 
 
 def _require_targets(faults: Faults, injected: Injected) -> None:
