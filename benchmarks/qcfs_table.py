@@ -5,7 +5,9 @@ python benchmarks/qcfs_table.py --data DATA [--networks NAME ...] [--width 16] [
 
 For each network: a ReLU network is trained, then fine-tuned with activations in L levels (QCFS); the result becomes
 spikes of each code, calibrated for 2, 4 and 8 steps on training images that trained nothing (the method is chosen on a
-part of them that fitted nothing either), and runs on test images.  Differences to the network in levels are paired.
+part of them that fitted nothing either), and runs on test images.  Then the spikes themselves are trained for 2 and for
+4 steps on the training images (--spike-epochs; the images that chose the epochs before choose them here), and measured
+again.  Differences to the network in levels are paired.
 benchmarks/results/qcfs-NAME.json keeps all numbers, the device among them; the table is printed.
 """
 
@@ -14,24 +16,26 @@ import json
 import platform
 import time
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from qcfs_networks import NETWORKS
 
-from spikeport.conversion.methods import Auto, Recipe
+from spikeport.conversion.methods import Auto, Choice, Recipe
 from spikeport.conversion.module_import import import_module
 from spikeport.conversion.reconstruct import Reconstruction
 from spikeport.conversion.rewrite import arranged
 from spikeport.conversion.source import Source, analog_output
 from spikeport.conversion.thresholds import MeanSquare, Trained
 from spikeport.data import Dataset, Preprocessing, load_data
-from spikeport.evaluation.convert import convert_network
+from spikeport.evaluation.convert import choice_of, convert_network, folds_of
 from spikeport.evaluation.evaluate import evaluate_network
 from spikeport.evaluation.finetune import Finetuning, analog_source, held_out, train_analog
 from spikeport.evaluation.folder import write_folder
+from spikeport.evaluation.spike_tuning import SpikeTuning, tuned
 from spikeport.evaluation.train import parse_augmentation
 from spikeport.inference import paired_difference_interval
 from spikeport.report import render_report
@@ -50,8 +54,20 @@ RECONSTRUCTED = (
 )
 
 
-def train_both(name: str, data: Dataset, options: argparse.Namespace) -> tuple[Source, Source, Dataset, dict[str, Any]]:
-    """The ReLU network, the one in levels, the held-out samples, and how the training went."""
+class Made(NamedTuple):
+    """The ReLU network and the one in levels; samples that train, choose epochs and calibrate; how training went."""
+
+    relu: Source
+    levels: Source
+    fit: Dataset
+    validation: Dataset
+    calibration: Dataset
+    how: Finetuning
+    about: dict[str, Any]
+
+
+def train_both(name: str, data: Dataset, options: argparse.Namespace) -> Made:
+    """Train the ReLU network, then the one in levels."""
     torch.manual_seed(options.seed)
     source = import_module(NETWORKS[name](options.width), data.features, name=name)
     rows, held = held_out(data, options.seed)
@@ -78,16 +94,39 @@ def train_both(name: str, data: Dataset, options: argparse.Namespace) -> tuple[S
         "device": f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads",
     }
     calibration = held.take(np.arange(1, len(held.x), 2))  # the other half chose the epoch
-    return analog_source(relu, name), analog_source(levels, f"{name}_qcfs{options.levels}"), calibration, about
+    sources = analog_source(relu, name), analog_source(levels, f"{name}_qcfs{options.levels}")
+    return Made(*sources, fit, validation, calibration, again, about)
 
 
-def measure(levels: Source, calibration: Dataset, test: Dataset, code: str, keep: Path | None) -> dict[str, Any]:
-    """Accuracies of the conversions for 2 (at 1 and 2 steps), 4 and 8 steps, against the network in levels."""
-    found: dict[str, Any] = {"code": code, "steps": {}}
-    for timesteps in (2, 4, 8):
+def tuned_choice(
+    network: Made, method: Auto, code: str, timesteps: int, spikes: SpikeTuning, found: dict[str, Any]
+) -> Choice:
+    """The spiking network of a method with its spikes trained; how that went is added to ``found``."""
+    choice = choice_of(method, folds_of(network.levels, network.calibration, code, 0), code, timesteps)
+    how = network.how
+    begin = time.process_time()
+    choice, about = tuned(
+        choice, network.fit, network.validation, spikes, how.training, timesteps=timesteps, augment=how.augment
+    )
+    found[f"spikes_{timesteps}"] = {**about, "cpu_seconds": round(time.process_time() - begin, 1)}
+    return choice
+
+
+def measure(
+    network: Made, test: Dataset, code: str, keep: Path | None, spikes: SpikeTuning | None = None
+) -> dict[str, Any]:
+    """Accuracies of the conversions for 2 (at 1 and 2 steps), 4 and 8 steps, against the network in levels.
+
+    spikes: train them on in the windows of 2 and 4 steps, from what the cheap methods give; there is no window of 8.
+    """
+    found: dict[str, Any] = {"code": code, "steps": {}, "spike_epochs": spikes.epochs if spikes else 0}
+    levels, calibration = network.levels, network.calibration
+    for timesteps in (2, 4) if spikes else (2, 4, 8):
         several = timesteps < 8 and not code.startswith("burst")  # else the cheap ones are near, and weights take long
-        methods = Auto(CHEAP + RECONSTRUCTED if several else CHEAP)
-        made = convert_network(levels, calibration, method=methods, code=code, timesteps=timesteps)
+        method: Auto | Choice = Auto(CHEAP + RECONSTRUCTED if several and not spikes else CHEAP)
+        if spikes:
+            method = tuned_choice(network, method, code, timesteps, spikes, found)
+        made = convert_network(levels, calibration, method=method, code=code, timesteps=timesteps)
         got = evaluate_network(made.spiking, made.analog, made.exit, test, timing=False)
         for step in SHOWN:
             if step <= timesteps and str(step) not in found["steps"]:
@@ -102,17 +141,21 @@ def measure(levels: Source, calibration: Dataset, test: Dataset, code: str, keep
         found["early_exit"] = {k: v for k, v in got["early_exit"].items() if isinstance(v, int | float | str | list)}
         found["quantised_accuracy"] = got["ann_accuracy"]
         if keep is not None:
-            place = keep / f"{levels.name}_{code.replace(':', '')}_{timesteps}"
+            place = keep / f"{levels.name}_{code.replace(':', '')}_{timesteps}{'_spikes' if spikes else ''}"
             write_folder(place, made, render_report, overwrite=True)
     return found
 
 
 def line(name: str, result: dict[str, Any], row: dict[str, Any]) -> str:
     """One line of the table."""
-    cells = [name, row["code"], f"{result['n']:,}", f"{100 * result['relu_accuracy']:.2f}"]
+    code = row["code"] + (", spikes trained" if row.get("spike_epochs") else "")
+    cells = [name, code, f"{result['n']:,}", f"{100 * result['relu_accuracy']:.2f}"]
     cells.append(f"{100 * row['quantised_accuracy']:.2f}")
     for step in SHOWN:
-        held = row["steps"][str(step)]
+        held = row["steps"].get(str(step))
+        if held is None:
+            cells.append("")
+            continue
         value, low, high = (100 * number for number in held["difference"])
         missed = " **missed**" if step in WANTED and value < -WANTED[step] else ""
         cells.append(f"{100 * held['accuracy']:.2f} ({value:+.2f}, {low:+.2f} to {high:+.2f}){missed}")
@@ -131,6 +174,8 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=16)
     parser.add_argument("--epochs", type=int, default=8, help="of the ReLU network")
     parser.add_argument("--finetune-epochs", type=int, default=4, help="of the network in levels")
+    parser.add_argument("--spike-epochs", type=int, default=3, help="of the spikes, after conversion; 0: none")
+    parser.add_argument("--spike-rate", type=float, default=3e-4, help="the highest learning rate of these")
     parser.add_argument("--samples", type=int, default=50000, help="training images, a fifth of which is held out")
     parser.add_argument("--test", type=int, default=10000, help="test images")
     parser.add_argument("--seed", type=int, default=0)
@@ -148,14 +193,16 @@ def main() -> None:
     print("| network | spikes | n | ReLU, % | levels, % | T = 1 | T = 2 | T = 4 | T = 8 | early exit of 8 |")
     print("|---|---|---|---|---|---|---|---|---|---|", flush=True)
     for name in options.networks:
-        relu, levels, calibration, about = train_both(name, data, options)
-        labels = [analog_output(source.graph, test.x).argmax(1) for source in (relu, levels)]
+        network = train_both(name, data, options)
+        labels = [analog_output(source.graph, test.x).argmax(1) for source in (network.relu, network.levels)]
         accuracies = [float((each == test.y).mean()) for each in labels]
         cost = paired_difference_interval(*(torch.from_numpy(each) for each in (*labels[::-1], test.y)))
-        result = {"n": len(test.x), "levels": options.levels, "seed": options.seed, "width": options.width, **about}
-        result |= {"relu_accuracy": accuracies[0], "levels_difference": [cost.value, cost.low, cost.high], "rows": []}
-        for code in options.codes:
-            result["rows"].append(measure(levels, calibration, test, code, options.keep))
+        result = {"n": len(test.x), "levels": options.levels, "seed": options.seed, "width": options.width}
+        result |= {**network.about, "relu_accuracy": accuracies[0], "rows": []}
+        result["levels_difference"] = [cost.value, cost.low, cost.high]
+        spikes = [SpikeTuning(options.spike_epochs, options.spike_rate)] if options.spike_epochs else []
+        for code, tuning in product(options.codes, [None, *spikes]):
+            result["rows"].append(measure(network, test, code, options.keep, tuning))
             print(line(name, result, result["rows"][-1]), flush=True)
             (RESULTS / f"qcfs-{name}.json").write_text(json.dumps(result, indent=1) + "\n")
 

@@ -29,6 +29,13 @@ Spikes = Annotated[
     ),
 ]
 
+SpikeEpochs = Annotated[
+    int,
+    typer.Option("--spike-epochs", min=0, help="Then train the spikes themselves: so many passes over the samples."),
+]
+SpikeRate = Annotated[
+    float, typer.Option("--spike-rate", min=0.0, max=1e3, help="The learning rate of the spikes, at its highest.")
+]
 WeightNoise = Annotated[
     float,
     typer.Option("--weight-noise", min=0.0, max=1.0, help="Noise on weights in training, for analog hardware: 0.05."),
@@ -49,6 +56,8 @@ def finetune(
         str, typer.Option("--augment", metavar="A[,A...]", help='Random changes of images: "flip", "shift 2", ...')
     ] = "",
     weight_noise: WeightNoise = 0.0,
+    spike_epochs: SpikeEpochs = 0,
+    spike_rate: SpikeRate = 3e-4,
     accelerator: Annotated[str, typer.Option("--accelerator", metavar="auto|cpu|cuda|mps")] = "auto",
     spikes: Spikes = "binary",
     timesteps: Annotated[
@@ -68,12 +77,14 @@ def finetune(
 ) -> None:
     """Train MODEL for a little longer with activations in whole levels, and convert it.
 
-    The spiking network needs about as many steps as there are levels, with thresholds that were learned. A fifth of
-    DATA trains nothing: it chooses the epoch, calibrates, and gives the accuracies. DIR is a folder as `spikeport
-    convert` writes it; its analog network is the one in levels.
+    The spiking network needs about as many steps as there are levels, with thresholds that were learned; with
+    --spike-epochs its own spikes are trained on, and fewer steps do. A fifth of DATA trains nothing: it chooses the
+    epoch, calibrates, and gives the accuracies. DIR is a folder as `spikeport convert` writes it; its analog network
+    is the one in levels.
     """
     from ..evaluation.finetune import Finetuning, finetune_network
     from ..evaluation.folder import require_free, write_folder
+    from ..evaluation.spike_tuning import SpikeTuning
     from ..evaluation.train import parse_augmentation
     from ..report import render_report
     from ..training.settings import OptimizerSettings, TrainingSettings
@@ -87,6 +98,7 @@ def finetune(
         ),
         OptimizerSettings(learning_rate=learning_rate),
         augment=parse_augmentation(words),
+        spikes=SpikeTuning(spike_epochs, spike_rate) if spike_epochs else None,
     )
     source, samples = _read(model, data, (scale, mean, std, layout), weights, limit, allow_code)
     with progress_bar() as progress:
@@ -114,6 +126,7 @@ def _read(
 
 def _table(about: dict[str, Any]) -> Any:
     low, high = about["quantised_difference"][1:]
+    spikes = about.get("spikes")
     return rows(
         f"Trained in {about['levels']} levels",
         [
@@ -124,5 +137,12 @@ def _table(about: dict[str, Any]) -> Any:
                 "accuracy in levels",
                 f"{percent(about['quantised_accuracy'])} (difference {100 * low:+.2f} to {100 * high:+.2f} points)",
             ),
+            *([("spikes trained", _spikes(spikes))] if spikes else []),
         ],
     )
+
+
+def _spikes(about: dict[str, Any]) -> str:
+    before, after = (percent(value) for value in about["validation_accuracy"])
+    kept = "" if about["kept"] else "; not kept, as it got worse"
+    return f"{about['epochs']} epochs: {before} to {after} of the samples that chose the epoch{kept}"

@@ -22,7 +22,7 @@ from ..networks.graph import Graph
 from ..networks.outputs import outputs_over_time
 from .integer import ROUNDINGS, input_range, integer_part
 
-__all__ = ["Converted", "ExitData", "Folds", "Progress", "convert_network", "folds_of"]
+__all__ = ["Converted", "ExitData", "Folds", "Progress", "choice_of", "convert_network", "folds_of"]
 
 Progress = Callable[[str, float], None]
 CHECK_SAMPLES = 16
@@ -135,7 +135,7 @@ def convert_network(
     tell("check the import", 0.0)
     folds = folds_of(source, calibration, code, seed)
     analog, x, labels = folds.analog, folds.x, folds.labels
-    choice = method if isinstance(method, Choice) else _chosen(method, folds, code, timesteps, tell)
+    choice = method if isinstance(method, Choice) else choice_of(method, folds, code, timesteps, tell)
     held = _exit_data(choice.graph, calibration, folds.exit, labels, folds.ann_output, timesteps, tell)
     tell("measure the layers", 0.0)
     report = {
@@ -157,7 +157,11 @@ def convert_network(
     return Converted(spiking, informed(analog, information), held, report, integer)
 
 
-def _chosen(method: Recipe | Auto, folds: Folds, code: str, timesteps: int, tell: Progress) -> Choice:
+def choice_of(
+    method: Recipe | Auto, folds: Folds, code: str, timesteps: int, progress: Progress | None = None
+) -> Choice:
+    """The spiking network of a method, made on *fit* and chosen on *choose*."""
+    tell = progress or _silent
     return chosen(
         method,
         folds.analog,

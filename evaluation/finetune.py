@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .._check import RangeError, SpikeportError
 from ..conversion.codes import parse_code
-from ..conversion.methods import Auto, Recipe
+from ..conversion.methods import Auto, Choice, Recipe
 from ..conversion.module_import import state_sha256
 from ..conversion.reconstruct import Reconstruction
 from ..conversion.rewrite import arranged, simplified, without_lines
@@ -27,8 +27,9 @@ from ..training.processes import train
 from ..training.qcfs import require_levels, with_quantised_activations
 from ..training.settings import OptimizerSettings, TrainingSettings
 from ..training.step import Samples, Task
-from .convert import CHECK_SAMPLES, Converted, Progress, convert_network, require_labels
+from .convert import CHECK_SAMPLES, Converted, Progress, choice_of, convert_network, folds_of, require_labels
 from .folder import read_folder
+from .spike_tuning import SpikeTuning, require_window, tuned
 
 __all__ = ["Finetuning", "analog_source", "finetune_network", "folder_source", "held_out", "train_analog"]
 
@@ -48,7 +49,8 @@ RECIPES = Auto(
 class Finetuning:
     """How a network is trained in levels.
 
-    levels: L of the activations, 1 to 64.  augment: random changes of training samples.
+    levels: L of the activations, 1 to 64.  augment: random changes of training samples.  spikes: how the spiking
+    network is trained on after it was converted; None for not at all.
     """
 
     levels: int = 4
@@ -56,6 +58,7 @@ class Finetuning:
     optimizer: OptimizerSettings = field(default_factory=lambda: OptimizerSettings(learning_rate=1e-3))
     label_smoothing: float = 0.0
     augment: Callable[[Tensor], Tensor] | None = None
+    spikes: SpikeTuning | None = None
 
 
 def finetune_network(
@@ -76,6 +79,9 @@ def finetune_network(
     Raises SpikeportError without labels, RangeError for too few samples, and what conversion and training raise.
     """
     require_levels(how.levels)
+    timesteps = timesteps or how.levels
+    if how.spikes is not None:
+        require_window(timesteps)
     if parse_code(code).decodes:
         raise RangeError(
             f"{code} spikes decode any value, so levels are no use to them; choose binary, signed or burst"
@@ -92,16 +98,18 @@ def finetune_network(
     validation = held.take(np.sort(np.concatenate([split.fit, split.choose])))
     graph, result = train_analog(graph, data.take(train_rows), validation, how, progress)
     trained = analog_source(graph, source.name, source.notes)
-    converted = convert_network(
-        trained,
-        held,
-        method=method,
-        code=code,
-        timesteps=timesteps or how.levels,
-        seed=how.training.seed,
-        progress=progress,
-    )
     about = {"levels": how.levels, "import_error": error, "n_train": len(train_rows), **_training(result)}
+    seed = how.training.seed
+    found: Recipe | Auto | Choice = method
+    if how.spikes is not None:
+        choice = choice_of(method, folds_of(trained, held, code, seed), code, timesteps, progress)
+        found, about["spikes"] = tuned(
+            choice, data.take(train_rows), validation, how.spikes, how.training,
+            timesteps=timesteps, augment=how.augment, progress=progress,
+        )  # fmt: skip
+    converted = convert_network(
+        trained, held, method=found, code=code, timesteps=timesteps, seed=seed, progress=progress
+    )
     report = {**converted.report, "finetune": {**about, **_against(source, trained.graph, held.take(split.exit))}}
     used = np.unique(np.concatenate([data.hashes[train_rows], held.hashes]))
     return replace(converted, report=report, exit=replace(converted.exit, calibration_hashes=used))

@@ -14,15 +14,16 @@ from .reference import channelwise
 
 __all__ = ["UnrolledGraph"]
 
-_TRAINED = ("weight", "bias")
+_TRAINED = ("weight", "bias", "values")
 _CODES = ("binary", "signed", "graded")
 
 
 class UnrolledGraph(nn.Module):
     """A feed-forward spiking Graph of integrate-and-fire neurons, run for some steps of a constant input.
 
-    Weights and biases of synapses, and biases of neurons, are parameters; thresholds and initial membranes stay.
-    A spike has the gradient of v / threshold wherever the spike count is not clipped (straight-through).
+    Weights and biases of synapses, and biases of neurons, also those by step, are parameters; thresholds and initial
+    membranes stay.  A spike has the gradient of v / threshold wherever the number of spikes in a step is not clipped
+    (straight-through).
     local: let no gradient pass from one layer of neurons to the one before it; each layer then learns from its own
     error alone, all of them at once.
     Raises UnsupportedError that lists neurons of another kind (that leak, or reset otherwise) and other memory.
@@ -51,6 +52,9 @@ class UnrolledGraph(nn.Module):
                     value.detach() if self.graph.by_name[name].operator == "neuron" else value
                     for name, value in zip(node.sources, inputs, strict=True)
                 ]
+            if node.operator == "step_bias":
+                values[node.name] = _biased(tensors["values"], inputs[0], steps)
+                continue
             values[node.name] = _called(node, tensors, inputs) if inputs else x.unsqueeze(0)
         output = self.graph.output.name
         wanted = {output: values[output].expand(steps, *values[output].shape[1:])}
@@ -73,12 +77,12 @@ def _objection(node: Node) -> str:
         plain = attributes["code"] in _CODES and attributes["test"] == ">=" and attributes["reset"] == "subtract"
         plain = plain and not attributes["late"] and not {"beta", "limit"} & set(node.arrays)
         return "" if plain else "it is no plain neuron"
-    return "it remembers" if OPERATORS[node.operator].memory and node.operator != "output" else ""
+    return "it remembers" if OPERATORS[node.operator].memory and node.operator not in ("output", "step_bias") else ""
 
 
 def _arrays_of(node: Node) -> nn.Module:
     held = nn.Module()
-    learns = OPERATORS[node.operator].synapse or node.operator == "neuron"
+    learns = OPERATORS[node.operator].synapse or node.operator in ("neuron", "step_bias")
     for key, array in node.arrays.items():
         value = torch.from_numpy(np.array(array))
         if learns and key in _TRAINED:
@@ -99,6 +103,12 @@ def _called(node: Node, tensors: Mapping[str, Tensor], inputs: list[Tensor]) -> 
     return output.reshape(rows, batch, *output.shape[1:])
 
 
+def _biased(values: Tensor, x: Tensor, steps: int) -> Tensor:
+    """x with the bias of each step and channel added; 0 after the last that there is."""
+    bias = torch.cat([values[:steps], values.new_zeros(max(0, steps - len(values)), *values.shape[1:])])
+    return x + bias.reshape(steps, 1, -1, *([1] * (x.ndim - 3)))
+
+
 def _fired(node: Node, tensors: Mapping[str, Tensor], x: Tensor, steps: int) -> Tensor:
     """Spikes (steps, batch, *features): s = clip(floor(v / threshold)), from -1 where a signed one may go back."""
     threshold, bias, initial = (channelwise(tensors[key], x[0]) for key in ("threshold", "bias", "initial"))
@@ -110,7 +120,7 @@ def _fired(node: Node, tensors: Mapping[str, Tensor], x: Tensor, steps: int) -> 
         v = v + step + bias
         level = straight_floor(v / threshold)
         lowest = -(count > 0).to(x.dtype) if signed else torch.zeros_like(count)
-        spike = torch.minimum(torch.maximum(level, lowest), torch.full_like(level, most))
+        spike = torch.clamp(level, lowest, torch.full_like(level, most))  # passes the gradient at both ends, too
         v = v - threshold * spike
         count = count + spike.detach()
         spikes.append(spike)

@@ -9,7 +9,15 @@ from typing import Any, get_type_hints
 
 from .._check import BackendUnavailable, RangeError, SpikeportError
 from .fields import describe, read_section, unknown_key
-from .losses import Loss, MembraneCrossEntropy, RateCrossEntropy, SnnTorchLoss, SpikeCountError, TemporalEfficient
+from .losses import (
+    AnytimeCrossEntropy,
+    Loss,
+    MembraneCrossEntropy,
+    RateCrossEntropy,
+    SnnTorchLoss,
+    SpikeCountError,
+    TemporalEfficient,
+)
 from .penalties import RateBounds, SpikeSparsity
 from .settings import (
     DataSettings,
@@ -109,13 +117,18 @@ def make_loss(settings: LossSettings) -> Loss:
     match settings.kind:
         case "rate_cross_entropy":
             return RateCrossEntropy(settings.gain, smoothing)
+        case "anytime_cross_entropy":
+            return AnytimeCrossEntropy(settings.gain, smoothing)
         case "temporal_efficient":
             return TemporalEfficient(settings.weight, settings.level, settings.gain, smoothing)
         case "spike_count_error":
             return SpikeCountError(settings.correct_rate, settings.incorrect_rate)
         case "membrane_cross_entropy":
             return MembraneCrossEntropy(smoothing)
-    known = ["rate_cross_entropy", "temporal_efficient", "spike_count_error", "membrane_cross_entropy", "snntorch.NAME"]
+    known = [
+        "rate_cross_entropy", "anytime_cross_entropy", "temporal_efficient", "spike_count_error",
+        "membrane_cross_entropy", "snntorch.NAME",
+    ]  # fmt: skip
     raise RangeError(f"[loss] kind: {unknown_key(settings.kind, known)}.")
 
 

@@ -15,6 +15,7 @@ from torch.nn import functional
 from .._check import BackendUnavailable, RangeError, ShapeError, require_in_range
 
 __all__ = [
+    "AnytimeCrossEntropy",
     "Loss",
     "MembraneCrossEntropy",
     "RateCrossEntropy",
@@ -116,6 +117,34 @@ class TemporalEfficient:
         if not self.weight:
             return entropy
         return (1 - self.weight) * entropy + self.weight * (output - self.level).square().mean()
+
+    def scores(self, output: Tensor) -> Tensor:
+        """The mean over time."""
+        return output.mean(0)
+
+
+@dataclass(frozen=True)
+class AnytimeCrossEntropy:
+    """Cross-entropy of the mean so far, at every step, late steps counting more: what early exit will go by.
+
+    L = Σ_t t · CE(gain · 1/t Σ_{k ≤ t} o_k, y) / Σ_t t.  A step alone need not decide, as it must for TET.
+    """
+
+    gain: float = 1.0
+    label_smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        require_in_range("gain", self.gain, 1e-6, 1e6)
+        require_in_range("label_smoothing", self.label_smoothing, 0.0, 1.0)
+
+    def __call__(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return the loss."""
+        check_targets(output, target)
+        steps = torch.arange(1, len(output) + 1, dtype=output.dtype, device=output.device)
+        logits = (self.gain * output.cumsum(0) / steps.reshape(-1, 1, 1)).flatten(0, 1)
+        every_step = target.long().repeat(len(output))
+        entropy = functional.cross_entropy(logits, every_step, label_smoothing=self.label_smoothing, reduction="none")
+        return (entropy.reshape(len(output), -1).mean(1) * steps).sum() / steps.sum()
 
     def scores(self, output: Tensor) -> Tensor:
         """The mean over time."""

@@ -101,8 +101,8 @@ class LossSettings(_Section):
 
     kind: str = setting(
         "rate_cross_entropy",
-        "rate_cross_entropy, temporal_efficient, spike_count_error, membrane_cross_entropy, or snntorch.NAME of "
-        "snntorch.functional, such as snntorch.ce_rate_loss",
+        "rate_cross_entropy, anytime_cross_entropy, temporal_efficient, spike_count_error, membrane_cross_entropy, or "
+        "snntorch.NAME of snntorch.functional, such as snntorch.ce_rate_loss",
     )
     gain: float = setting(1.0, "cross-entropies: sharpens outputs before the softmax", "1 / output", low=1e-6, high=1e6)
     label_smoothing: float = setting(0.0, "cross-entropies: target given to all classes", "share", low=0.0, high=1.0)

@@ -6,7 +6,7 @@ import numpy as np
 
 from .bfloat16_cpu import read, writable, write
 from .cpu import _compiled, compiled_serial
-from .formulas_cpu import ONE, ZERO, Floats, derivative, inlined, rational
+from .formulas_cpu import ONE, ZERO, Floats, derivative, inlined
 from .leaky_plan_cpu import (
     ATTACHED,
     BLOCK,
@@ -22,7 +22,7 @@ from .leaky_plan_cpu import (
     V,
 )
 
-__all__ = ["leaky_backward", "leaky_backward_plain", "leaky_backward_plain_threads", "leaky_backward_threads"]
+__all__ = ["leaky_backward", "leaky_backward_threads"]
 
 # Places of the buffers of a backward block, in features
 _C, _E, _P, _G, _B_E, _THETA_E, _SUM_B, _SUM_T, _ROWS = (BLOCK * place for place in range(2, 11))
@@ -187,111 +187,6 @@ def leaky_backward(
         )
 
 
-@inlined
-def _prepare_plain(
-    n: int, low: int, real: Floats, to_after: Floats, beta: Floats, threshold: Floats, factors: Floats
-) -> None:
-    """Fill the buffers that ``_step_back_plain`` uses; a loop each, or none is vectorised."""
-    width, first, subtract = min(BLOCK, len(beta) - low), n * len(beta) + low, factors[ATTACHED] * factors[SUBTRACT]
-    for f in range(width):
-        real[B + f] = beta[low + f]
-    for f in range(width):
-        real[_THETA_E + f] = subtract * threshold[low + f]
-    if len(to_after) == 1:
-        for f in range(width):
-            real[_C + f] = to_after[0]
-    else:
-        for f in range(width):
-            real[_C + f] = to_after[first + f]
-
-
-@inlined
-def _step_back_plain(
-    width: int, real: Floats, d: Floats, ds: Floats, dx: Floats, formula: int, height: np.float32, sharpness: np.float32
-) -> None:
-    """What ``_step_back`` computes where e is c and only a subtraction at once takes part: the commonest case.
-
-    One loop: with the derivative in a loop before it, it takes a quarter longer.
-    """
-    b, c, theta_e = real[B:THETA], real[_C:_E], real[_THETA_E:_SUM_B]
-    for f in range(width):
-        du = c[f] + rational(d[f], formula, height, sharpness) * (ds[f] - theta_e[f] * c[f])
-        dx[f] = du
-        c[f] = b[f] * du
-
-
-@inlined
-def _backward_block_plain(
-    n: int,
-    low: int,
-    steps: int,
-    batch: int,
-    to_spikes: Floats,
-    to_after: Floats,
-    saved: Floats,
-    beta: Floats,
-    threshold: Floats,
-    factors: Floats,
-    formula: int,
-    to_current: Floats,
-    to_membrane: Floats,
-) -> None:
-    features = len(beta)
-    width, first = min(BLOCK, features - low), n * features + low
-    bits = np.empty(_ROWS + 3 * BLOCK, np.uint32)
-    real = bits.view(np.float32)
-    row_d, row_s = bits[_ROWS : _ROWS + BLOCK], bits[_ROWS + BLOCK : _ROWS + 2 * BLOCK]
-    row_x = bits[_ROWS + 2 * BLOCK :]
-    _prepare_plain(n, low, real, to_after, beta, threshold, factors)
-    for t in range(steps - 1, -1, -1):
-        start = (t * batch + n) * features + low
-        row = to_current[start : start + width]
-        d, ds = read(saved[start : start + width], row_d), read(to_spikes[start : start + width], row_s)
-        _step_back_plain(width, real, d, ds, writable(row, row_x), formula, factors[HEIGHT], factors[SHARPNESS])
-        write(row, row_x)
-    for f in range(width if len(to_membrane) > 0 else 0):
-        to_membrane[first + f] = real[_C + f]
-
-
-@compiled_serial
-def leaky_backward_plain(
-    first_task: int,
-    last_task: int,
-    steps: int,
-    batch: int,
-    to_spikes: Floats,
-    to_after: Floats,
-    saved: Floats,
-    beta: Floats,
-    threshold: Floats,
-    factors: Floats,
-    formula: int,
-    to_current: Floats,
-    to_membrane: Floats,
-) -> None:
-    """As ``leaky_backward`` for a reset by subtraction at once, or none, with nobody asking for beta and threshold.
-
-    formula: one of ``RATIONAL``.  A ``to_after`` of length 1 is the same everywhere; ``to_membrane`` may be empty.
-    """
-    blocks = (len(beta) + BLOCK - 1) // BLOCK
-    for task in range(first_task, last_task):
-        _backward_block_plain(
-            task // blocks,
-            (task % blocks) * BLOCK,
-            steps,
-            batch,
-            to_spikes,
-            to_after,
-            saved,
-            beta,
-            threshold,
-            factors,
-            formula,
-            to_current,
-            to_membrane,
-        )
-
-
 @_compiled
 def leaky_backward_threads(
     parts: int,
@@ -330,39 +225,4 @@ def leaky_backward_threads(
             to_membrane,
             to_beta,
             to_threshold,
-        )
-
-
-@_compiled
-def leaky_backward_plain_threads(
-    parts: int,
-    tasks: int,
-    steps: int,
-    batch: int,
-    to_spikes: Floats,
-    to_after: Floats,
-    saved: Floats,
-    beta: Floats,
-    threshold: Floats,
-    factors: Floats,
-    formula: int,
-    to_current: Floats,
-    to_membrane: Floats,
-) -> None:
-    """As ``leaky_backward_plain`` does all ``tasks``."""
-    for part in numba.prange(parts):
-        leaky_backward_plain(
-            tasks * part // parts,
-            tasks * (part + 1) // parts,
-            steps,
-            batch,
-            to_spikes,
-            to_after,
-            saved,
-            beta,
-            threshold,
-            factors,
-            formula,
-            to_current,
-            to_membrane,
         )

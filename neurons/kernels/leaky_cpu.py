@@ -6,8 +6,8 @@ few loops without branches serve them all, and their values are those of ``leaky
 crosses as its bits in uint16: numba has no such type.
 Written for the compiler: a loop is vectorised if its buffers are constant places in one array and few others take part
 (more are not checked for overlap).  Arrays are flat and parts are inlined before they are compiled, as every function
-takes its time; the commonest backward pass has a kernel of its own, which is compiled in half the time.  A kernel does
-the tasks from ``first_task`` to ``last_task``, a block of features of a sample each; ``..._threads`` shares
+takes its time; the commonest case has kernels of its own (``leaky_plain_cpu``), which are compiled in half the time.  A
+kernel does the tasks from ``first_task`` to ``last_task``, a block of features of a sample each; ``..._threads`` shares
 them out.  Both lie in one file, as numba sees only changes of the file that it has compiled.
 """
 

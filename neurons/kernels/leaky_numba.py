@@ -9,13 +9,15 @@ from torch import Tensor
 
 from . import dispatch
 from .formulas_cpu import RATIONAL, Floats
-from .leaky_backward_cpu import (
-    leaky_backward,
-    leaky_backward_plain,
-    leaky_backward_plain_threads,
-    leaky_backward_threads,
-)
+from .leaky_backward_cpu import leaky_backward, leaky_backward_threads
 from .leaky_cpu import leaky_forward, leaky_forward_threads
+from .leaky_plain_cpu import (
+    LONG_BLOCK,
+    plain_backward,
+    plain_backward_threads,
+    plain_forward,
+    plain_forward_threads,
+)
 from .leaky_plan_cpu import leaky_tasks
 from .leaky_reference import Firing
 from .leaky_steps import Formula
@@ -26,7 +28,8 @@ __all__ = ["backward_numba", "forward_numba"]
 Kernel = tuple[Callable[..., None], Callable[..., None]]
 FORWARD: Kernel = leaky_forward, leaky_forward_threads
 BACKWARD: Kernel = leaky_backward, leaky_backward_threads
-BACKWARD_PLAIN: Kernel = leaky_backward_plain, leaky_backward_plain_threads
+FORWARD_PLAIN: Kernel = plain_forward, plain_forward_threads
+BACKWARD_PLAIN: Kernel = plain_backward, plain_backward_threads
 
 # glibc gives large blocks back to the system when they are freed, and touching the fresh pages of the next ones takes
 # longer than a kernel does.  Once a block of just under 32 MiB was freed, it keeps up to 64 MiB (M_MMAP_THRESHOLD in
@@ -41,9 +44,15 @@ def forward_numba(
     wide = current.float() if current.dtype == torch.float16 else current
     spikes = in_large_pages(torch.empty_like(wide, memory_format=torch.contiguous_format))
     after = torch.empty_like(membrane, memory_format=torch.contiguous_format)
-    state = _row(membrane), *map(_array, (after, *_each(beta, threshold, current.shape[2])))
-    arguments = (*current.shape[:2], _array(wide), *state, _factors(firing), _array(spikes), _array(saved))
-    _run(FORWARD, leaky_tasks(*current.shape[1:]), *arguments)
+    state, found = (_array(wide), _row(membrane), _array(after)), (_array(spikes), _array(saved))
+    if _one_value(beta, threshold) and not firing.late:
+        tasks, block = _long_tasks(after)
+        numbers = np.float32(beta), np.float32(threshold)
+        _run(FORWARD_PLAIN, tasks, block, len(current), *state, *numbers, _factors(firing), *found)
+    else:
+        arrays = map(_array, _each(beta, threshold, current.shape[2]))
+        tasks = leaky_tasks(*current.shape[1:])
+        _run(FORWARD, tasks, *current.shape[:2], *state, *arrays, _factors(firing), *found)
     return spikes.to(current.dtype), after
 
 
@@ -64,15 +73,19 @@ def backward_numba(  # noqa: PLR0913 - what the forward pass had, and the two gr
     to_current = in_large_pages(torch.empty_like(wide, memory_format=torch.contiguous_format))
     shape = to_after.shape if parameters else (0, 0)
     sums = to_after.new_empty(shape), to_after.new_empty(shape)
-    (formula, *coefficients), each = rule, _each(beta, threshold, to_after.shape[1])
+    formula, *coefficients = rule
+    plan = _factors(firing, *coefficients), formula
     plain = not parameters and not firing.late and firing.reset != "zero" and formula in RATIONAL
-    to_membrane = to_after.new_empty(to_after.shape if initial or not plain else (0, 0))
-    given = (saved, *(each if plain else (membrane, *each)))
-    last = _row(to_after) if plain else _array(to_after)
-    found = (to_current, to_membrane, *(() if plain else sums))
-    plan = (_factors(firing, *coefficients), formula)
-    arguments = (*saved.shape[:2], _array(wide), last, *map(_array, given), *plan, *map(_array, found))
-    _run(BACKWARD_PLAIN if plain else BACKWARD, leaky_tasks(*saved.shape[1:]), *arguments)
+    to_membrane = to_after.new_empty(to_after.shape)
+    arriving, found = (_array(wide), _row(to_after), _array(saved)), (_array(to_current), _array(to_membrane))
+    if plain and _one_value(beta, threshold):
+        tasks, block = _long_tasks(to_after)
+        numbers = np.float32(beta), np.float32(threshold)
+        _run(BACKWARD_PLAIN, tasks, block, len(saved), *arriving, *numbers, *plan, *found)
+    else:
+        given = map(_array, (to_after, saved, membrane, *_each(beta, threshold, to_after.shape[1])))
+        tasks = leaky_tasks(*saved.shape[1:])
+        _run(BACKWARD, tasks, *saved.shape[:2], arriving[0], *given, *plan, *found, *map(_array, sums))
     return to_current.to(to_spikes.dtype), to_membrane if initial else to_after.new_empty(0, 0), *sums
 
 
@@ -86,9 +99,20 @@ def _run(kernel: Kernel, tasks: int, *arguments: Any) -> None:
         kernel[1](threads, tasks, *arguments)
 
 
+def _one_value(*parameters: Tensor) -> bool:
+    return all(parameter.ndim == 0 for parameter in parameters)
+
+
+def _long_tasks(state: Tensor) -> tuple[int, int]:
+    """How many tasks the plain kernels have for a state, and the units of each: one a thread at least."""
+    units = max(state.numel(), 1)
+    block = min(LONG_BLOCK, -(-units // (16 * torch.get_num_threads())) * 16)
+    return -(-units // block), block
+
+
 def _array(x: Tensor) -> Floats:
     """The tensor's memory, flat; bfloat16 as its bits, since neither NumPy nor numba has the type."""
-    x = x.detach().reshape(-1)
+    x = x.detach().contiguous().reshape(-1)
     array: Floats = (x.view(torch.uint16) if x.dtype == torch.bfloat16 else x).numpy()
     return array
 

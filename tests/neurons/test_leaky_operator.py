@@ -262,8 +262,8 @@ layer, x = spikeport.neurons.Leaky(0.9), torch.randn(16, 4, 100, requires_grad=T
 start = time.process_time()
 layer(x)[0].sum().backward()
 print("first call:", time.process_time() - start)
-from spikeport.neurons.kernels import leaky_backward_cpu, leaky_cpu
-kernels = leaky_cpu.leaky_forward, leaky_backward_cpu.leaky_backward_plain
+from spikeport.neurons.kernels import leaky_plain_cpu
+kernels = leaky_plain_cpu.plain_forward, leaky_plain_cpu.plain_backward
 before = [len(kernel.signatures) for kernel in kernels]
 for shape in ((1, 4, 100), (7, 1, 3), (16, 2, 5, 4, 4)):
     layer(torch.randn(shape, requires_grad=True))[0].sum().backward()
