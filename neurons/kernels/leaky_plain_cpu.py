@@ -22,7 +22,7 @@ __all__ = [
     "plain_forward_threads",
 ]
 
-LONG_BLOCK = 16384  # units a task; its membrane lies in the second-level cache
+LONG_BLOCK = 65536  # units a task; its membrane lies in the second-level cache
 
 
 @inlined
