@@ -14,11 +14,16 @@ from .reference import channelwise, decay, decays, fire
 
 __all__ = ["Extra", "Neuron", "filter_scan", "fire_scan", "sum_bytes"]
 
+_ROW = 1024  # units of a loop: what it reads of a neuron stays in the first-level cache
+_ROWS = 4  # of a task, unless the batch is so small that threads would have none
 _CODES, _RESETS = {"binary": 0, "signed": 1, "graded": 2}, {"subtract": 0, "zero": 1, "none": 2}
 
 
 class Extra(NamedTuple):
-    """A second current factor * (values - offset).  values: (time or 1, batch, units); factor: int32 (units,)."""
+    """A second current factor * (values - offset).  values: (time or 1, batch, units).
+
+    factor: int32 (units,), or those of a row (``Neuron.of_a_row``).
+    """
 
     values: Tensor
     factor: Tensor
@@ -46,9 +51,31 @@ class Neuron:
         self.taken = self.theta if subtracts else torch.zeros_like(self.theta)
         leak = bool((self.k != 1 << DECAY_BITS).any())
         self.signed = node.attributes["code"] == "signed"
-        self.arrays = tuple(part.numpy() for part in (self.theta, self.bias, self.k, self.taken, self.at))
+        self.period, parts = shape[0], (self.theta, self.bias, self.k, self.taken, self.at)
+        self.periodic = all(_repeats(part, self.period) for part in parts)
+        self.row = _whole(_ROW, self.period) if self.periodic else _ROW
+        self.arrays = tuple(self.of_a_row(part).numpy() for part in parts)
         code, reset, levels = (node.attributes[key] for key in ("code", "reset", "levels"))
         self.rule = (_CODES[code], _RESETS[reset], int(levels), leak, late)
+
+    def of_a_row(self, values: Tensor) -> Tensor:
+        """Those of a row of the kernel, if all rows have the same: fewer to read."""
+        return values[: self.row].contiguous() if self.periodic and _repeats(values, self.period) else values
+
+    def block(self, batch: int) -> int:
+        """The units a task that serve a batch, in whole rows."""
+        few = batch * -(-len(self.theta) // (_ROWS * self.row)) < 2 * torch.get_num_threads()
+        return self.row if few else _ROWS * self.row
+
+
+def _whole(size: int, period: int) -> int:
+    """The most whole periods in ``size``, at least one."""
+    return max(size // period, 1) * period
+
+
+def _repeats(values: Tensor, period: int) -> bool:
+    """Whether values in the order of memory, channels last, are the same at each place."""
+    return len(values) % period == 0 and bool((values.reshape(-1, period) == values[:period]).all())
 
 
 def fire_scan(
@@ -83,8 +110,8 @@ def _fire(
     held = tuple(part.numpy() for part in (membrane.contiguous(), after, count))
     with numba_threads():
         integer_fire(
-            x.numpy(), extra.values.numpy(), extra.factor.numpy(), extra.offset, held, neuron.arrays, neuron.rule,
-            offset, out.numpy(),
+            neuron.block(len(membrane)), neuron.row, x.numpy(), extra.values.numpy(), extra.factor.numpy(),
+            extra.offset, held, neuron.arrays, neuron.rule, offset, out.numpy(),
         )  # fmt: skip
     return (after, count) if neuron.signed else (after,)
 
@@ -133,7 +160,7 @@ def _fire_slowly(
         current = x[0 if len(x) == 1 else t].numpy().astype(np.int64) + bias
         if extra is not None:
             more = extra.values[0 if len(extra.values) == 1 else t].numpy().astype(np.int64) - extra.offset
-            current = current + more * extra.factor.numpy().astype(np.int64)
+            current = current + more * np.resize(extra.factor.numpy(), current.shape[-1]).astype(np.int64)
         before = fire(v, theta, count, node) if node.attributes["late"] else 0
         v = decay(v, k) + current - theta * before
         s = fire(v, theta, count, node)

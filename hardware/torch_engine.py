@@ -16,6 +16,7 @@ from ..networks.engine import NetworkState, constant_nodes, join, put, select
 from ..networks.graph import Node
 from ..networks.operators import OPERATORS
 from ..networks.reference import logical, physical
+from ..neurons.kernels.memory import keep_freed_memory
 from .forms import Form, forms
 from .int8 import Int8Synapse, largest_exact_input
 from .program import IntegerProgram
@@ -59,6 +60,7 @@ class IntegerEngine:
                 f"max_steps is {self.max_steps} and chunk {chunk}; chunk >= 1 and 1 <= max_steps <= {program.steps}, "
                 "for which the ranges of this integer network are proven, were wanted"
             )
+        keep_freed_memory()
         self.program, self.graph, self.constant_input = program, program.graph, constant_input
         self.chunk = 1 if self.graph.recurrent else min(chunk, self.max_steps)
         limit = largest_exact_input() if largest_byte is None else largest_byte
@@ -79,6 +81,7 @@ class IntegerEngine:
         }
         self._fixed = constant_nodes(self.graph, varying) if constant_input else frozenset()
         self._fused = fusions(self.graph, self._forms, self._fixed) if fuse else {}
+        self._factors = {name: self._units[name].of_a_row(found.factor) for name, found in self._fused.items()}
         self._absorbed = absorbed(self._fused)
         self._kept = boundary(self.graph, self._fixed, self._fused)
         self._dead_after = dead_after(self.graph, self._fused)
@@ -249,7 +252,7 @@ class IntegerEngine:
         if node.name in self._fused:
             fused = self._fused[node.name]
             x, second = values[fused.first], values[fused.second]
-            extra = Extra(_flat(second), fused.factor, self._forms[fused.second].offset)
+            extra = Extra(_flat(second), self._factors[node.name], self._forms[fused.second].offset)
         else:
             x = self._read(node, values, edges, steps)[0]
         out = torch.empty(steps, *_flat(x).shape[1:], dtype=form.dtype)

@@ -1,7 +1,7 @@
 # ruff: noqa: PLR0913 - one argument a buffer
 """Neurons in whole numbers on the CPU: one multithreaded pass over memory (numba, compiled once and cached).
 
-A block of features keeps its membrane in the first-level cache while time runs.  Each step is a few loops without
+A block of features keeps its membrane in the cache while time runs.  Each step is a few loops without
 branches, of few arrays each, which is what the compiler vectorises.  The arithmetic is int32: proven ranges keep states
 within 24 bits, and the decay's product (|v| * k) >> 12 is formed from the two halves of |v|, which keeps it there too.
 """
@@ -12,12 +12,10 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from .cpu import BINARY, SIGNED, ZERO, _compiled
+from .cpu import BINARY, SIGNED, SUBTRACT, ZERO, _compiled
 from .formulas_cpu import part
 
 __all__ = ["integer_filter", "integer_fire", "sum_windows"]
-
-BLOCK = 1024  # features a task: membrane, threshold, bias and current of a block fit the first-level cache
 
 Integers = npt.NDArray[np.int32]
 Numbers = npt.NDArray[Any]
@@ -101,6 +99,30 @@ def _integrate_scaled(v: Integers, factor: Integers, row: Numbers, shifted: int)
 
 
 @part
+def _integrate_and_fire(v: Integers, b: Integers, theta: Integers, strict: int, row: Numbers, out: Numbers) -> None:
+    """A current and the commonest neuron in one pass: binary, and a spike subtracts the threshold at once."""
+    more = np.int32(strict)
+    for f in range(len(v)):
+        u = np.int32(v[f] + np.int32(np.int32(row[f]) + b[f]))
+        fired = u >= np.int32(theta[f] + more)
+        v[f] = np.int32(u - theta[f]) if fired else u
+        out[f] = 1 if fired else 0
+
+
+@part
+def _integrate_scaled_and_fire(
+    v: Integers, factor: Integers, theta: Integers, strict: int, row: Numbers, shifted: int, out: Numbers
+) -> None:
+    """As ``_integrate_and_fire``, for the second of two currents."""
+    more, less = np.int32(strict), np.int32(shifted)
+    for f in range(len(v)):
+        u = np.int32(v[f] + np.int32(factor[f] * np.int32(np.int32(row[f]) - less)))
+        fired = u >= np.int32(theta[f] + more)
+        v[f] = np.int32(u - theta[f]) if fired else u
+        out[f] = 1 if fired else 0
+
+
+@part
 def _taken_late(v: Integers, theta: Integers, at: Integers, before: Integers) -> None:
     for f in range(len(v)):
         before[f] = theta[f] if v[f] >= at[f] else np.int32(0)
@@ -108,41 +130,57 @@ def _taken_late(v: Integers, theta: Integers, at: Integers, before: Integers) ->
 
 @_compiled
 def integer_fire(
-    x: Numbers, extra: Numbers, factor: Integers, shifted: int, state: tuple[Integers, Integers, Integers],
+    block: int, row: int, x: Numbers, extra: Numbers, factor: Integers, shifted: int,
+    state: tuple[Integers, Integers, Integers],
     neuron: tuple[Integers, Integers, Integers, Integers, Integers], rule: Rule, offset: int, out: Numbers,
 ) -> None:  # fmt: skip
     """Fill ``out`` (time, batch, features) with spikes + offset; the new membrane; advance the count in place.
 
+    block: features a task; row: of them, those that a loop takes, so that their parameters stay in the cache.
     x: (time or 1, batch, features), whole numbers of any type: one time row means the same current at every step.
     extra: a second current of that shape, which counts as factor * (extra - shifted); (0, 0, 0) for none.
     state: the membrane, the new one (may be the same) and the count of net spikes (signed only).
-    neuron: threshold, bias, k, what a spike subtracts at once, and the least membrane that fires.
+    neuron: threshold, bias, k, what a spike subtracts at once, and the least membrane that fires; (features,), or those
+    of one row where all rows have the same, and ``factor`` likewise.
     rule: code, reset, levels, leak, late.
     """
     membrane, after, count = state
     batch, features = membrane.shape
     leak, late = rule[3:]
-    blocks = (features + BLOCK - 1) // BLOCK
+    common = rule[0] == BINARY and rule[1] == SUBTRACT and not late
+    blocks, repeated = (features + block - 1) // block, len(neuron[0]) < features
     for task in numba.prange(batch * blocks):
         n = task // blocks
-        low = (task % blocks) * BLOCK
-        high = min(low + BLOCK, features)
-        v, net = after[n, low:high], count[n if len(count) > 1 else 0, low:high]
-        theta, b, k = neuron[0][low:high], neuron[1][low:high], neuron[2][low:high]
-        taken, at = neuron[3][low:high], neuron[4][low:high]
-        v[:] = membrane[n, low:high]
+        low = (task % blocks) * block
+        high = min(low + block, features)
+        after[n, low:high] = membrane[n, low:high]
         before = np.zeros(high - low, np.int32)
         for t in range(len(out)):
-            if late:
-                _taken_late(v, theta, at, before)
-            if leak:
-                _decay(v, k)
-            _integrate(v, b, x[0 if len(x) == 1 else t, n, low:high])
-            if len(extra) > 0:
-                _integrate_scaled(v, factor[low:high], extra[0 if len(extra) == 1 else t, n, low:high], shifted)
-            if late:
-                v -= before
-            _fire(v, net, theta, taken, at, rule, offset, out[t, n, low:high])
+            now, then = 0 if len(x) == 1 else t, 0 if len(extra) == 1 else t
+            for first in range(low, high, row):
+                last = min(first + row, high)
+                place = 0 if repeated else first
+                end = place + last - first
+                v, to = after[n, first:last], out[t, n, first:last]
+                theta, b, scale = neuron[0][place:end], neuron[1][place:end], factor[place:end]
+                if late:
+                    _taken_late(v, theta, neuron[4][place:end], before[first - low : last - low])
+                if leak:
+                    _decay(v, neuron[2][place:end])
+                strict = neuron[4][place] - theta[0]
+                if common and len(extra) == 0:
+                    _integrate_and_fire(v, b, theta, strict, x[now, n, first:last], to)
+                    continue
+                _integrate(v, b, x[now, n, first:last])
+                if common:
+                    _integrate_scaled_and_fire(v, scale, theta, strict, extra[then, n, first:last], shifted, to)
+                    continue
+                if len(extra) > 0:
+                    _integrate_scaled(v, scale, extra[then, n, first:last], shifted)
+                if late:
+                    v -= before[first - low : last - low]
+                net = count[n if len(count) > 1 else 0, first:last]
+                _fire(v, net, theta, neuron[3][place:end], neuron[4][place:end], rule, offset, to)
 
 
 @_compiled

@@ -21,7 +21,7 @@ from .leaky_plain_cpu import (
 from .leaky_plan_cpu import leaky_tasks
 from .leaky_reference import Firing
 from .leaky_steps import Formula
-from .memory import in_large_pages
+from .memory import in_large_pages, keep_freed_memory
 
 __all__ = ["backward_numba", "forward_numba"]
 
@@ -31,10 +31,7 @@ BACKWARD: Kernel = leaky_backward, leaky_backward_threads
 FORWARD_PLAIN: Kernel = plain_forward, plain_forward_threads
 BACKWARD_PLAIN: Kernel = plain_backward, plain_backward_threads
 
-# glibc gives large blocks back to the system when they are freed, and touching the fresh pages of the next ones takes
-# longer than a kernel does.  Once a block of just under 32 MiB was freed, it keeps up to 64 MiB (M_MMAP_THRESHOLD in
-# mallopt(3)).  The block is not touched, so it costs nothing; other systems do not care.
-torch.empty((32 << 20) - (64 << 10), dtype=torch.uint8)
+keep_freed_memory()
 
 
 def forward_numba(
