@@ -90,16 +90,12 @@ def finetune(
     from ..training.settings import OptimizerSettings, TrainingSettings
 
     require_free(out, overwrite=overwrite)
-    words = tuple(word.strip() for word in augment.split(",") if word.strip())
-    how = Finetuning(
-        levels,
-        TrainingSettings(
-            epochs=epochs, batch_size=batch_size, accelerator=accelerator, seed=seed, weight_noise=weight_noise
-        ),
-        OptimizerSettings(learning_rate=learning_rate),
-        augment=parse_augmentation(words),
-        spikes=SpikeTuning(spike_epochs, spike_rate) if spike_epochs else None,
+    training = TrainingSettings(
+        epochs=epochs, batch_size=batch_size, accelerator=accelerator, seed=seed, weight_noise=weight_noise
     )
+    changes = parse_augmentation(tuple(word.strip() for word in augment.split(",") if word.strip()))
+    tuning = SpikeTuning(spike_epochs, spike_rate) if spike_epochs else None
+    how = Finetuning(levels, training, OptimizerSettings(learning_rate=learning_rate), augment=changes, spikes=tuning)
     source, samples = _read(model, data, (scale, mean, std, layout), weights, limit, allow_code)
     with progress_bar() as progress:
         made = finetune_network(source, samples, how, code=spikes, timesteps=timesteps, progress=progress)

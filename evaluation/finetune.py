@@ -75,17 +75,12 @@ def finetune_network(
 
     A fifth of the data trains nothing: of it, what calibrates the conversion also chooses the epoch, and the exit part
     (30 % of the fifth) chooses nothing and gives the accuracies.  The analog network of the result is the quantised
-    one.  timesteps: T, None for as many as levels, where an even input gives the same in both.
+    one.  timesteps: T, None for as many as levels, where an even input gives the same in both.  With ``how.spikes`` the
+    converted network is then trained on the same samples as it is, in spikes, and what chose the epoch chooses again.
     Raises SpikeportError without labels, RangeError for too few samples, and what conversion and training raise.
     """
-    require_levels(how.levels)
     timesteps = timesteps or how.levels
-    if how.spikes is not None:
-        require_window(timesteps)
-    if parse_code(code).decodes:
-        raise RangeError(
-            f"{code} spikes decode any value, so levels are no use to them; choose binary, signed or burst"
-        )
+    _require(how, code, timesteps)
     train_rows, held = held_out(data, how.training.seed)
     graph = arranged(source.graph)
     require_convertible(simplified(graph))
@@ -113,6 +108,16 @@ def finetune_network(
     report = {**converted.report, "finetune": {**about, **_against(source, trained.graph, held.take(split.exit))}}
     used = np.unique(np.concatenate([data.hashes[train_rows], held.hashes]))
     return replace(converted, report=report, exit=replace(converted.exit, calibration_hashes=used))
+
+
+def _require(how: Finetuning, code: str, timesteps: int) -> None:
+    require_levels(how.levels)
+    if how.spikes is not None:
+        require_window(timesteps)
+    if parse_code(code).decodes:
+        raise RangeError(
+            f"{code} spikes decode any value, so levels are no use to them; choose binary, signed or burst"
+        )
 
 
 def folder_source(path: str | Path) -> tuple[Source, Preprocessing, tuple[tuple[int, ...], int]]:

@@ -1,6 +1,7 @@
 """A spiking Graph over a short window as a torch module: the same spikes, with gradients that pass them."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,7 +10,6 @@ from torch import Tensor, nn
 from .._check import UnsupportedError
 from .graph import Graph, Node, make_node
 from .operators import OPERATORS
-from .quantised import straight_floor
 from .reference import channelwise
 
 __all__ = ["UnrolledGraph"]
@@ -22,8 +22,8 @@ class UnrolledGraph(nn.Module):
     """A feed-forward spiking Graph of integrate-and-fire neurons, run for some steps of a constant input.
 
     Weights and biases of synapses, and biases of neurons, also those by step, are parameters; thresholds and initial
-    membranes stay.  A spike has the gradient of v / threshold wherever the number of spikes in a step is not clipped
-    (straight-through).
+    membranes stay.  The gradient of s = clip(floor(u), low, high), u = v / threshold, is taken to be that of the mean
+    of s over u +- 1 (a triangle at each threshold): 1 where no level ends, falling to 0 over the first and the last.
     local: let no gradient pass from one layer of neurons to the one before it; each layer then learns from its own
     error alone, all of them at once.
     Raises UnsupportedError that lists neurons of another kind (that leak, or reset otherwise) and other memory.
@@ -118,10 +118,30 @@ def _fired(node: Node, tensors: Mapping[str, Tensor], x: Tensor, steps: int) -> 
     spikes = []
     for step in x.expand(steps, *x.shape[1:]):
         v = v + step + bias
-        level = straight_floor(v / threshold)
         lowest = -(count > 0).to(x.dtype) if signed else torch.zeros_like(count)
-        spike = torch.clamp(level, lowest, torch.full_like(level, most))  # passes the gradient at both ends, too
+        spike = _levels(v / threshold, lowest, most)
         v = v - threshold * spike
         count = count + spike.detach()
         spikes.append(spike)
     return torch.stack(spikes)
+
+
+class _Levels(torch.autograd.Function):
+    """clip(floor(u), lowest, most), with a triangle of height and half-width 1 at each jump as the gradient."""
+
+    @staticmethod
+    def forward(context: Any, u: Tensor, lowest: Tensor, most: int) -> Tensor:
+        """Round down and clip."""
+        context.save_for_backward(torch.minimum(u - lowest, most + 1 - u).clamp_(0, 1))
+        return torch.maximum(u.floor(), lowest).clamp_(max=most)
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        """Weigh the gradient."""
+        (slope,) = context.saved_tensors
+        return gradients[0] * slope, None, None
+
+
+def _levels(u: Tensor, lowest: Tensor, most: int) -> Tensor:
+    spikes: Tensor = _Levels.apply(u, lowest, most)  # type: ignore[no-untyped-call]
+    return spikes

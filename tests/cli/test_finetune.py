@@ -15,6 +15,16 @@ def test_it_makes_a_folder_that_evaluates(command, model: Path) -> None:
     assert len(evaluated.json["accuracy_by_step"]) == 2
 
 
+def test_spikes_are_trained_after_it(command, model: Path) -> None:
+    arguments = ("finetune", model, "--data", "digits", "--levels", "2", *QUICK, "--spike-epochs", "1")
+    made = command(*arguments, "--spike-rate", "1e-3", "-o", "few", "--json")
+    assert made.code == 0, made.err
+    assert made.json["finetune"]["spikes"]["epochs"] == 1
+    assert "spikes trained" in command(*arguments, "-o", "again").out
+    long = command(*arguments, "-o", "long", "--timesteps", "100")
+    assert (long.code, "at most 64" in long.error) == (2, True)
+
+
 def test_a_folder_comes_in_too(command, converted: Path) -> None:
     made = command("finetune", converted, "-o", "few", "--data", "digits", *QUICK, "--timesteps", "3")
     assert made.code == 0, made.err

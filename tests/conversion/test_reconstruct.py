@@ -13,7 +13,9 @@ from spikeport.conversion.reconstruct import Reconstruction
 from spikeport.conversion.rewrite import simplified
 from spikeport.conversion.source import analog_output
 from spikeport.conversion.spiking import spiking
+from spikeport.conversion.step_bias import step_corrected
 from spikeport.conversion.thresholds import MeanSquare
+from spikeport.networks.graph import make_node
 from spikeport.networks.outputs import outputs_over_time
 from spikeport.networks.unrolled import UnrolledGraph
 
@@ -38,6 +40,41 @@ def test_unrolled_it_gives_the_spikes_of_the_engine(network: Graph, make_samples
         wrong = (found[node.name] != torch.cat(seen[node.name])).double().mean()
         assert float(wrong) < 1e-3, node.name  # where v meets the threshold the last bit decides
     assert_close(found[graph.output.name].cumsum(0).detach(), outputs, atol=0.05, rtol=0.05)
+
+
+def test_biases_by_step_are_run_and_trained(network: Graph, make_samples) -> None:
+    x = make_samples(16)
+    analog, graph = made(network, x)
+    stepped = step_corrected(graph, analog, x, STEPS)
+    module = UnrolledGraph(stepped, local=False)
+    found = module(torch.from_numpy(x), STEPS + 2)  # two more than there are biases
+    outputs = outputs_over_time(stepped, x, STEPS + 2)
+    assert_close(found[stepped.output.name].cumsum(0).detach(), outputs, atol=0.05, rtol=0.05)
+    found[stepped.output.name].square().sum().backward()
+    held = {node.name: each for node, each in zip(stepped.nodes, module.held, strict=True)}
+    for node in stepped.of_operator("step_bias"):
+        assert held[node.name].values.grad.shape == node.arrays["values"].shape
+
+
+@pytest.mark.parametrize("code", ["binary", "burst:3"])
+def test_a_spike_has_a_triangle_as_its_gradient_at_each_threshold(code: str) -> None:
+    """One neuron, one step: the triangles of neighbouring levels add up to 1 / threshold."""
+    most = 1 if code == "binary" else 3
+    weight = {"weight": np.ones((1, 1), np.float32)}
+    arrays = {"threshold": np.array([2.0]), "initial": np.zeros(1), "bias": np.zeros(1)}
+    kind = {"code": "binary"} if code == "binary" else {"code": "graded", "levels": 3}
+    nodes = [
+        make_node("x", "input", shape=(1,)),
+        make_node("l", "linear", ["x"], arrays=weight),
+        make_node("a", "neuron", ["l"], arrays=arrays, test=">=", reset="subtract", **kind),
+        make_node("y", "output", ["a"]),
+    ]
+    x = torch.tensor([[-1.0], [0.5], [2.0], [2.5], [5.0], [7.5], [9.0]], requires_grad=True)
+    UnrolledGraph(Graph.of(nodes), local=False)(x, 1)["a"].sum().backward()
+    u = x.detach().flatten() / 2
+    wanted = sum((1 - (u - level).abs()).clamp(min=0) for level in range(1, most + 1)) / 2
+    assert x.grad is not None
+    assert_close(x.grad.flatten(), wanted)
 
 
 def test_each_layer_learns_from_its_own_error_alone(network: Graph, make_samples) -> None:

@@ -15,6 +15,7 @@ from spikeport.data import Dataset, content_hashes, load_data
 from spikeport.evaluation.evaluate import evaluate_network
 from spikeport.evaluation.finetune import Finetuning, finetune_network, folder_source
 from spikeport.evaluation.folder import write_folder
+from spikeport.evaluation.spike_tuning import SpikeTuning
 from spikeport.networks.outputs import outputs_over_time
 from spikeport.training.settings import OptimizerSettings, TrainingSettings
 
@@ -77,6 +78,31 @@ def test_a_burst_of_as_many_spikes_says_in_one_step_what_the_levels_say(made, da
     assert float((np.abs(said - wanted) > 1e-3).any(1).mean()) < 0.05  # halves that the last bit decides
 
 
+def test_the_spikes_themselves_are_trained_on_and_the_better_network_is_kept(digits, data: Dataset) -> None:
+    plain = replace(QUICK, levels=2)
+    before = finetune_network(digits.source, data, plain, method=Recipe(Trained()))
+    after = finetune_network(digits.source, data, replace(plain, spikes=SpikeTuning(4, 2e-3)), method=Recipe(Trained()))
+    about = after.report["finetune"]["spikes"]
+    assert about["kept"]
+    assert about["validation_accuracy"][1] >= about["validation_accuracy"][0]
+    assert after.report["method"] == "trained + bias correction + training of the spikes"
+    right = [
+        float((outputs_over_time(made.spiking, data.x, 1)[0].argmax(1).numpy() == data.y).mean())
+        for made in (before, after)
+    ]
+    assert right[1] > right[0] + 0.01
+    for node in after.spiking.of_operator("neuron"):  # where it fires is still what conversion said
+        np.testing.assert_array_equal(node.arrays["threshold"], before.spiking.by_name[node.name].arrays["threshold"])
+
+
+def test_a_network_that_gets_worse_is_not_kept(digits, data: Dataset) -> None:
+    how = replace(QUICK, spikes=SpikeTuning(1, 10.0))
+    made = finetune_network(digits.source, data, how, method=Recipe(Trained()))
+    assert not made.report["finetune"]["spikes"]["kept"]
+    assert made.report["method"] == "trained + bias correction"
+    assert made.report["accuracy_by_step"][-1] > 0.8
+
+
 def test_samples_that_trained_are_refused_in_an_evaluation(made, data: Dataset) -> None:
     for rows in (slice(0, 5), slice(300, 305)):
         with pytest.raises(RangeError, match="calibration"):
@@ -115,5 +141,7 @@ def test_bad_data_are_refused(digits, data: Dataset) -> None:
         finetune_network(digits.source, same, QUICK)
     with pytest.raises(RangeError, match="differential"):
         finetune_network(digits.source, data, QUICK, code="differential")
+    with pytest.raises(RangeError, match="65 steps cannot be trained"):
+        finetune_network(digits.source, data, replace(QUICK, spikes=SpikeTuning(1)), timesteps=65)
     with pytest.raises(RangeError, match="levels is 0"):
         finetune_network(digits.source, data, replace(QUICK, levels=0))

@@ -9,6 +9,7 @@ from torch.testing import assert_close
 
 from spikeport import RangeError, ShapeError
 from spikeport.training.losses import (
+    AnytimeCrossEntropy,
     Loss,
     MembraneCrossEntropy,
     RateCrossEntropy,
@@ -26,6 +27,8 @@ OURS: list[Loss] = [
     TemporalEfficient(weight=0.3, level=0.5, gain=2.0),
     SpikeCountError(0.8, 0.1),
     MembraneCrossEntropy(),
+    AnytimeCrossEntropy(),
+    AnytimeCrossEntropy(gain=3.0, label_smoothing=0.1),
 ]
 
 
@@ -61,6 +64,13 @@ def test_it_equals_snntorch_in_value_and_gradient(ours: Loss, name: str, options
 @pytest.mark.parametrize("loss", OURS, ids=repr)
 def test_gradients_are_those_of_the_formula(loss: Loss) -> None:
     assert torch.autograd.gradcheck(partial(loss, target=target()), (output().requires_grad_(),))
+
+
+def test_anytime_it_is_the_mean_of_what_each_step_would_have_decided_weighted_by_the_step() -> None:
+    y, labels = output(), target()
+    each = [RateCrossEntropy()(y[:t], labels) for t in range(1, STEPS + 1)]
+    wanted = sum(t * loss for t, loss in enumerate(each, 1)) / sum(range(1, STEPS + 1))
+    assert_close(AnytimeCrossEntropy()(y, labels), wanted)
 
 
 @pytest.mark.parametrize("loss", OURS, ids=repr)
@@ -110,6 +120,7 @@ def test_a_label_out_of_range_is_refused(loss: Loss, wrong: int) -> None:
     [
         lambda: RateCrossEntropy(gain=0.0),
         lambda: RateCrossEntropy(label_smoothing=float("nan")),
+        lambda: AnytimeCrossEntropy(gain=-1.0),
         lambda: TemporalEfficient(weight=1.5),
         lambda: SpikeCountError(correct_rate=-0.1),
         lambda: RateBounds(0.5, 0.2),
