@@ -45,9 +45,22 @@ def finetuning(convert: Part) -> str:
             ("Epochs", f"{len(about['epochs'].each())}, the best is number {num(about['best_epoch'], steps)}"),
             ("Accuracy that chose the epoch", num(about["validation_accuracy"], percent_fine)),
             ("Error of the import", num(about["import_error"], plain)),
+            *_spikes(about["spikes"]),
         ]
     )
     return _beside(_curve(about) if about["epochs"].each() else "", how, measured)
+
+
+def _spikes(about: Part) -> list[tuple[str, str]]:
+    """How the spikes themselves were trained, where they were."""
+    if not about:
+        return []
+    before, after = (num(about["validation_accuracy"][place], percent_fine) for place in range(2))
+    kept = "; the network was kept as it was" if about["kept"].value is False else ""
+    return [
+        ("Epochs with spikes", f"{num(about['epochs'], steps)}, the best is number {num(about['best_epoch'], steps)}"),
+        ("Accuracy that chose it, before and after", f"{before}, {after}{kept}"),
+    ]
 
 
 def _beside(picture: str, said: str, listed: str) -> str:

@@ -86,10 +86,10 @@ def test_the_spikes_themselves_are_trained_on_and_the_better_network_is_kept(dig
     assert about["kept"]
     assert about["validation_accuracy"][1] >= about["validation_accuracy"][0]
     assert after.report["method"] == "trained + bias correction + training of the spikes"
-    right = [
-        float((outputs_over_time(made.spiking, data.x, 1)[0].argmax(1).numpy() == data.y).mean())
-        for made in (before, after)
-    ]
+    right = []
+    for made in (before, after):
+        labels = outputs_over_time(made.spiking, data.x, 1)[0].argmax(1).numpy()
+        right.append(float((labels == data.y).mean()))
     assert right[1] > right[0] + 0.01
     for node in after.spiking.of_operator("neuron"):  # where it fires is still what conversion said
         np.testing.assert_array_equal(node.arrays["threshold"], before.spiking.by_name[node.name].arrays["threshold"])

@@ -34,6 +34,17 @@ def test_finetuning_shows_three_networks_its_epochs_and_its_samples(finetuned) -
     assert 'id="training"' in page
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_finetuning_shows_how_the_spikes_were_trained(finetuned, kept: bool) -> None:
+    assert "Epochs with spikes" not in render_report(finetuned)
+    spikes = {"epochs": 4, "best_epoch": 3, "validation_accuracy": [0.6512, 0.6734], "kept": kept}
+    finetuned["convert"]["finetune"]["spikes"] = spikes
+    page = text(render_report(finetuned))
+    assert "Epochs with spikes4, the best is number 3" in page
+    assert "65.12\u202f%, 67.34\u202f%" in page
+    assert ("kept as it was" in page) != kept
+
+
 def test_the_search_shows_every_way_and_marks_the_chosen_one(searched) -> None:
     page = render_report(searched)
     about = searched["convert"]["search"]
