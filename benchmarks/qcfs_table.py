@@ -38,6 +38,8 @@ from spikeport.evaluation.folder import write_folder
 from spikeport.evaluation.spike_tuning import SpikeTuning, tuned
 from spikeport.evaluation.train import parse_augmentation
 from spikeport.inference import paired_difference_interval
+from spikeport.networks.file import load_graph, save_graph
+from spikeport.networks.graph import Graph
 from spikeport.report import render_report
 from spikeport.training.qcfs import with_quantised_activations
 from spikeport.training.settings import OptimizerSettings, TrainingSettings
@@ -54,6 +56,25 @@ RECONSTRUCTED = (
 )
 
 
+def trained(
+    graph: Graph, fit: Dataset, validation: Dataset, how: Finetuning, again: Finetuning
+) -> tuple[Graph, Graph, dict[str, Any]]:
+    """The ReLU network, the one in levels, and how the training went."""
+    begin = time.process_time()
+    relu, first = train_analog(arranged(graph), fit, validation, how)
+    ceilings = MeanSquare(how.levels).thresholds(relu, fit.x, how.levels)
+    levels, second = train_analog(with_quantised_activations(relu, ceilings, how.levels), fit, validation, again)
+    about = {
+        "n_train": len(fit.x),
+        "n_validation": len(validation.x),
+        "epochs": [how.training.epochs, again.training.epochs],
+        "validation_accuracy": [first["best"]["accuracy"], second["best"]["accuracy"]],
+        "cpu_seconds": round(time.process_time() - begin, 1),
+        "device": f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads",
+    }
+    return relu, levels, about
+
+
 class Made(NamedTuple):
     """The ReLU network and the one in levels; samples that train, choose epochs and calibrate; how training went."""
 
@@ -67,7 +88,7 @@ class Made(NamedTuple):
 
 
 def train_both(name: str, data: Dataset, options: argparse.Namespace) -> Made:
-    """Train the ReLU network, then the one in levels."""
+    """Train the ReLU network, then the one in levels; or take those that --trained holds."""
     torch.manual_seed(options.seed)
     source = import_module(NETWORKS[name](options.width), data.features, name=name)
     rows, held = held_out(data, options.seed)
@@ -76,25 +97,24 @@ def train_both(name: str, data: Dataset, options: argparse.Namespace) -> Made:
     how = Finetuning(
         options.levels, training, OptimizerSettings(learning_rate=3e-3), augment=parse_augmentation(("flip", "shift 4"))
     )
-    begin = time.process_time()
-    relu, first = train_analog(arranged(source.graph), fit, validation, how)
-    ceilings = MeanSquare(options.levels).thresholds(relu, fit.x, options.levels)
     again = replace(
         how,
         training=replace(training, epochs=options.finetune_epochs),
         optimizer=OptimizerSettings(learning_rate=1e-3),
     )
-    levels, second = train_analog(with_quantised_activations(relu, ceilings, options.levels), fit, validation, again)
-    about = {
-        "n_train": len(rows),
-        "n_validation": len(validation.x),
-        "epochs": [options.epochs, options.finetune_epochs],
-        "validation_accuracy": [first["best"]["accuracy"], second["best"]["accuracy"]],
-        "cpu_seconds": round(time.process_time() - begin, 1),
-        "device": f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads",
-    }
+    kept = options.trained and options.trained / f"{name}.json"
+    if kept and kept.exists():
+        graphs = [load_graph(kept.with_name(f"{name}_{kind}.safetensors")) for kind in ("relu", "levels")]
+        about = json.loads(kept.read_text())
+    else:
+        *graphs, about = trained(source.graph, fit, validation, how, again)
+        if kept:
+            options.trained.mkdir(parents=True, exist_ok=True)
+            for kind, graph in zip(("relu", "levels"), graphs, strict=True):
+                save_graph(graph, kept.with_name(f"{name}_{kind}.safetensors"))
+            kept.write_text(json.dumps(about))
     calibration = held.take(np.arange(1, len(held.x), 2))  # the other half chose the epoch
-    sources = analog_source(relu, name), analog_source(levels, f"{name}_qcfs{options.levels}")
+    sources = analog_source(graphs[0], name), analog_source(graphs[1], f"{name}_qcfs{options.levels}")
     return Made(*sources, fit, validation, calibration, again, about)
 
 
@@ -176,6 +196,7 @@ def main() -> None:
     parser.add_argument("--finetune-epochs", type=int, default=4, help="of the network in levels")
     parser.add_argument("--spike-epochs", type=int, default=3, help="of the spikes, after conversion; 0: none")
     parser.add_argument("--spike-rate", type=float, default=3e-4, help="the highest learning rate of these")
+    parser.add_argument("--trained", type=Path, help="keep the trained networks in this folder, and take them from it")
     parser.add_argument("--samples", type=int, default=50000, help="training images, a fifth of which is held out")
     parser.add_argument("--test", type=int, default=10000, help="test images")
     parser.add_argument("--seed", type=int, default=0)
