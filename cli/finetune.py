@@ -57,7 +57,7 @@ def finetune(
     ] = "",
     weight_noise: WeightNoise = 0.0,
     spike_epochs: SpikeEpochs = 0,
-    spike_rate: SpikeRate = 3e-4,
+    spike_rate: SpikeRate = 5e-4,
     accelerator: Annotated[str, typer.Option("--accelerator", metavar="auto|cpu|cuda|mps")] = "auto",
     spikes: Spikes = "binary",
     timesteps: Annotated[

@@ -27,7 +27,7 @@ class SpikeTuning:
     """How the spikes of a converted network are trained: passes over the samples, and the highest learning rate."""
 
     epochs: int
-    learning_rate: float = 3e-4
+    learning_rate: float = 5e-4
 
 
 def require_window(timesteps: int) -> None:
