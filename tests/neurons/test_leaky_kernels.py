@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from spikeport.neurons import surrogates
-from spikeport.neurons.kernels import leaky_plan_cpu
+from spikeport.neurons import Leaky, surrogates
+from spikeport.neurons.kernels import leaky_numba, leaky_plain_cpu, leaky_plan_cpu
 from spikeport.neurons.kernels.leaky import leaky
 from spikeport.neurons.kernels.leaky_reference import Firing, leaky_reference
 from spikeport.neurons.kernels.leaky_steps import steps_backward, steps_forward
@@ -82,6 +82,36 @@ def test_forward_equals_the_reference_bit_for_bit(firing: Firing) -> None:
         assert features == 1 or 0.05 < got[0].mean() < 0.95
         with torch.no_grad():
             assert torch.equal(leaky(*tensors, surrogates.Atan(), **options(firing))[0], got[0]), "without saving"
+
+
+@pytest.mark.parametrize("firing", FIRINGS, ids=short)
+@pytest.mark.parametrize("long", [16, 48, 1 << 16])
+def test_one_beta_and_threshold_for_all_give_what_one_for_each_gives(
+    monkeypatch: pytest.MonkeyPatch, firing: Firing, long: int
+) -> None:
+    """The kernels over samples and features as one axis, in blocks of any length, against those by feature."""
+    monkeypatch.setattr(leaky_numba, "LONG_BLOCK", long)
+    for features, start in ((1, True), (7, False), (33, True), (64, False)):
+        shared = [part.detach() for part in inputs(features, shared=True)]
+        each = [*shared[:2], *(part.expand(features).clone() for part in shared[2:])]
+        membrane = shared[1] if start else torch.zeros(()).expand_as(shared[1])  # as a fresh state is
+        found = []
+        for beta, threshold in (shared[2:], each[2:]):
+            current = shared[0].clone().requires_grad_()
+            held = membrane.clone().requires_grad_() if start else membrane
+            outputs = leaky(current, held, beta, threshold, surrogates.Atan(), **options(firing))
+            found.append([*outputs, *gradients(outputs, [current, held] if start else [current])])
+        for ours, theirs in zip(*found, strict=True):
+            assert torch.equal(ours, theirs)
+
+
+def test_a_gradient_that_is_the_same_everywhere_compiles_nothing_of_its_own() -> None:
+    """That of a sum lies in memory once; the kernel takes it as a row like any other."""
+    layer, x = Leaky(0.5), torch.randn(4, 3, 5, requires_grad=True)
+    layer(x)[0].backward(torch.rand(4, 3, 5))
+    before = len(leaky_plain_cpu.plain_backward.signatures)
+    layer(x)[0].sum().backward()
+    assert len(leaky_plain_cpu.plain_backward.signatures) == before
 
 
 @pytest.mark.parametrize("surrogate", SURROGATES, ids=lambda surrogate: type(surrogate).__name__)
