@@ -114,13 +114,19 @@ def faults() -> Iterator[tuple[str, str, str]]:
 
 
 def speed() -> Iterator[tuple[str, str, str]]:
-    """The leaky layer beside the framework that users come from."""
+    """The leaky layer beside the frameworks that users come from, and the integer engine beside loops over time."""
     for held in read("lif_layer").get("layers", []):
         if held["shape"] == "T=16" and held["threads"] == 1:
             rows = {name.split()[0]: row["wall_ms"] for name, row in held["rows"].items() if "bfloat16" not in name}
             others = {name: ms / rows["spikeport"] for name, ms in rows.items() if name not in ("spikeport", "streams")}
             said = ", ".join(f"{name} {ratio:.1f}×" for name, ratio in others.items())
             yield "Speed", f"a leaky layer alone, both ways, T = 16, one thread, in our time: {said}", "lif_layer"
+    for network in read("integer_engine").get("networks", []):
+        times = {name.split(",")[0]: row["wall_ms"] for name, row in network["rows"].items()}
+        ours = times.pop("integer engine")
+        said = ", ".join(f"{name} {ms / ours:.1f}×" for name, ms in times.items() if not name.startswith("bare"))
+        title = f"{network['network']}, T = {network['steps']}, integer engine, {network['threads']} threads"
+        yield "Speed", f"{title}, in our time: {said}", "integer_engine"
 
 
 def main() -> None:

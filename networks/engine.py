@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .._check import RangeError, ShapeError, SpikeportError, UnsupportedError
+from ..neurons.kernels.memory import keep_freed_memory
 from . import reference
 from .graph import Graph, Node
 from .operators import OPERATORS
@@ -101,8 +102,7 @@ def _logical(part: Tensor) -> Tensor:
 
 def _layout(x: Tensor) -> Tensor:
     if x.ndim == 4 and x.shape[1] == 1:  # both layouts at once: say which, or what follows is computed in the other
-        height, width = x.shape[2:]
-        return x.contiguous().as_strided(x.shape, (height * width, 1, width, 1))
+        return x.contiguous().as_strided(x.shape, (x.shape[2] * x.shape[3], 1, x.shape[3], 1))
     return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x.contiguous()
 
 
@@ -129,6 +129,7 @@ class Engine:
     ) -> None:
         if max_steps < 1 or chunk < 1:
             raise RangeError(f"max_steps is {max_steps} and chunk {chunk}; both must be at least 1")
+        keep_freed_memory()
         self.graph, self.max_steps, self.constant_input, self.dtype = graph, max_steps, constant_input, dtype
         self.chunk = 1 if graph.recurrent else min(chunk, max_steps)
         self._tensors = {
@@ -144,9 +145,8 @@ class Engine:
             for node in graph.of_operator("neuron")
         }
         self._fixed = constant_nodes(graph, varying) if constant_input else frozenset()
-        self._replayed = (
-            _replayed(graph, self._fixed) if max_steps <= REPLAY_STEPS and dtype == torch.float32 else frozenset()
-        )
+        replays = max_steps <= REPLAY_STEPS and dtype == torch.float32
+        self._replayed = _replayed(graph, self._fixed) if replays else frozenset()
         self._kept = boundary(graph, self._fixed)
         self._dead_after = _dead_after(graph, self._kept)
         self._delayed = [
