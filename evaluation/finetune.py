@@ -26,10 +26,10 @@ from ..training.losses import RateCrossEntropy
 from ..training.processes import train
 from ..training.qcfs import require_levels, with_quantised_activations
 from ..training.settings import OptimizerSettings, TrainingSettings
-from ..training.step import Samples, Task
+from ..training.step import Task
 from .convert import CHECK_SAMPLES, Converted, Progress, choice_of, convert_network, folds_of, require_labels
 from .folder import read_folder
-from .spike_tuning import SpikeTuning, require_window, tuned
+from .spike_tuning import SpikeTuning, require_window, samples_of, tuned
 
 __all__ = ["Finetuning", "analog_source", "finetune_network", "folder_source", "held_out", "train_analog"]
 
@@ -144,8 +144,8 @@ def train_analog(
     network = TrainableGraph(graph)
     task = Task(
         network,
-        _samples(data),
-        _samples(validation),
+        samples_of(data),
+        samples_of(validation),
         Direct(1),
         RateCrossEntropy(label_smoothing=how.label_smoothing),
         augment=how.augment,
@@ -169,10 +169,6 @@ def held_out(data: Dataset, seed: int) -> tuple[np.ndarray, Dataset]:
             f"needed to choose the epoch, to calibrate and to measure; give more samples."
         )
     return rows, data.take(out)
-
-
-def _samples(data: Dataset) -> Samples:
-    return Samples(torch.from_numpy(data.x), torch.as_tensor(data.y))
 
 
 def analog_source(graph: Graph, name: str, notes: tuple[str, ...] = ()) -> Source:

@@ -19,7 +19,7 @@ from ..training.spikes import LONGEST, SpikingWindow
 from ..training.step import Samples, Task
 from .convert import Progress
 
-__all__ = ["SpikeTuning", "require_window", "tuned"]
+__all__ = ["SpikeTuning", "require_window", "samples_of", "tuned"]
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,9 @@ def tuned(
     require_window(timesteps)
     network = SpikingWindow(choice.graph, timesteps)
     before = _accuracy(choice.graph, validation, timesteps)
-    task = Task(network, _samples(data), _samples(validation), Direct(1), AnytimeCrossEntropy(), augment=augment)
-    settings = replace(settings, epochs=how.epochs, weight_noise=0.0)
-    result = train(task, settings, OptimizerSettings(learning_rate=how.learning_rate), progress=progress)
+    task = Task(network, samples_of(data), samples_of(validation), Direct(1), AnytimeCrossEntropy(), augment=augment)
+    optimizer = OptimizerSettings(learning_rate=how.learning_rate)
+    result = train(task, replace(settings, epochs=how.epochs), optimizer, progress=progress)
     graph = network.cpu().eval().to_graph()
     after = _accuracy(graph, validation, timesteps)
     about = {
@@ -81,5 +81,6 @@ def _accuracy(graph: Graph, data: Dataset, timesteps: int) -> float:
     return float((labels == data.y).mean())
 
 
-def _samples(data: Dataset) -> Samples:
+def samples_of(data: Dataset) -> Samples:
+    """Labelled data as the training loop takes them."""
     return Samples(torch.from_numpy(data.x), torch.as_tensor(data.y))
