@@ -56,7 +56,6 @@ def tuned(
     validation: chooses the epoch, and whether the network is kept as it was; never give what measures it.
     Raises UnsupportedError for neurons that are no plain integrate-and-fire, RangeError for a window beyond 64 steps.
     """
-    require_window(timesteps)
     network = SpikingWindow(choice.graph, timesteps)
     before = _accuracy(choice.graph, validation, timesteps)
     task = Task(network, samples_of(data), samples_of(validation), Direct(1), AnytimeCrossEntropy(), augment=augment)

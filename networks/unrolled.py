@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from .._check import UnsupportedError
 from .graph import Graph, Node, make_node
 from .operators import OPERATORS
-from .reference import channelwise
+from .reference import channelwise, step_bias_scan
 
 __all__ = ["UnrolledGraph"]
 
@@ -22,8 +22,8 @@ class UnrolledGraph(nn.Module):
     """A feed-forward spiking Graph of integrate-and-fire neurons, run for some steps of a constant input.
 
     Weights and biases of synapses, and biases of neurons, also those by step, are parameters; thresholds and initial
-    membranes stay.  The gradient of s = clip(floor(u), low, high), u = v / threshold, is taken to be that of the mean
-    of s over u +- 1 (a triangle at each threshold): 1 where no level ends, falling to 0 over the first and the last.
+    membranes stay.  The gradient of s = clip(floor(u), low, high), u = v / threshold, is taken to be a triangle of
+    height and half-width 1 at each jump of s; these add up to 1 between jumps and fall to 0 beyond the first and last.
     local: let no gradient pass from one layer of neurons to the one before it; each layer then learns from its own
     error alone, all of them at once.
     Raises UnsupportedError that lists neurons of another kind (that leak, or reset otherwise) and other memory.
@@ -53,7 +53,9 @@ class UnrolledGraph(nn.Module):
                     for name, value in zip(node.sources, inputs, strict=True)
                 ]
             if node.operator == "step_bias":
-                values[node.name] = _biased(tensors["values"], inputs[0], steps)
+                every = inputs[0].expand(steps, *inputs[0].shape[1:])
+                age = torch.zeros(len(x), dtype=torch.int64, device=x.device)
+                values[node.name], _ = step_bias_scan(node.attributes, tensors, every, (age,))
                 continue
             values[node.name] = _called(node, tensors, inputs) if inputs else x.unsqueeze(0)
         output = self.graph.output.name
@@ -101,12 +103,6 @@ def _called(node: Node, tensors: Mapping[str, Tensor], inputs: list[Tensor]) -> 
     folded = [x.expand(rows, *x.shape[1:]).flatten(0, 1) for x in inputs]
     output = function(node.attributes, tensors, folded)
     return output.reshape(rows, batch, *output.shape[1:])
-
-
-def _biased(values: Tensor, x: Tensor, steps: int) -> Tensor:
-    """x with the bias of each step and channel added; 0 after the last that there is."""
-    bias = torch.cat([values[:steps], values.new_zeros(max(0, steps - len(values)), *values.shape[1:])])
-    return x + bias.reshape(steps, 1, -1, *([1] * (x.ndim - 3)))
 
 
 def _fired(node: Node, tensors: Mapping[str, Tensor], x: Tensor, steps: int) -> Tensor:

@@ -124,18 +124,12 @@ class TemporalEfficient:
 
 
 @dataclass(frozen=True)
-class AnytimeCrossEntropy:
+class AnytimeCrossEntropy(RateCrossEntropy):
     """Cross-entropy of the mean so far, at every step, late steps counting more: what early exit will go by.
 
     L = Σ_t t · CE(gain · 1/t Σ_{k ≤ t} o_k, y) / Σ_t t.  A step alone need not decide, as it must for TET.
+    gain, label_smoothing, scores: as in ``RateCrossEntropy``.
     """
-
-    gain: float = 1.0
-    label_smoothing: float = 0.0
-
-    def __post_init__(self) -> None:
-        require_in_range("gain", self.gain, 1e-6, 1e6)
-        require_in_range("label_smoothing", self.label_smoothing, 0.0, 1.0)
 
     def __call__(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the loss."""
@@ -145,10 +139,6 @@ class AnytimeCrossEntropy:
         every_step = target.long().repeat(len(output))
         entropy = functional.cross_entropy(logits, every_step, label_smoothing=self.label_smoothing, reduction="none")
         return (entropy.reshape(len(output), -1).mean(1) * steps).sum() / steps.sum()
-
-    def scores(self, output: Tensor) -> Tensor:
-        """The mean over time."""
-        return output.mean(0)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from .._check import RangeError, ShapeError
 from ..networks.graph import Graph
+from ..networks.reference import output_scan
 from ..networks.unrolled import UnrolledGraph
 
 __all__ = ["LONGEST", "SpikingWindow"]
@@ -27,7 +28,6 @@ class SpikingWindow(nn.Module):
         if not 1 <= steps <= LONGEST:
             raise RangeError(f"a window of {steps} steps cannot be trained; choose 1 to {LONGEST}")
         self.unrolled, self.steps = UnrolledGraph(graph, local=False), steps
-        self.ramp = graph.output.attributes["ramp"]
 
     def forward(self, x: Tensor) -> tuple[Tensor, None]:
         """Run the window of each sample of x."""
@@ -36,9 +36,8 @@ class SpikingWindow(nn.Module):
         if len(x) != 1 or tuple(x.shape[2:]) != wanted:
             raise ShapeError(f"the input has the shape {tuple(x.shape)}, but (1, batch, *{wanted}) was wanted")
         added = self.unrolled(x[0], self.steps)[graph.output.name]
-        steps = torch.arange(1, self.steps + 1, device=x.device, dtype=x.dtype).reshape(-1, 1, 1)
-        weight = steps**self.ramp
-        total = steps * (weight * added).cumsum(0) / weight.cumsum(0)
+        fresh = added.new_zeros(added.shape[1:]), added.new_zeros(added.shape[1])
+        total, _ = output_scan(graph.output.attributes, {}, added, fresh)
         return torch.cat([total[:1], total.diff(dim=0)]), None
 
     def to_graph(self) -> Graph:
