@@ -204,7 +204,13 @@ def argmax(x: np.ndarray) -> np.ndarray:
     return np.asarray(x.argmax(1))
 
 
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    """1 / (1 + exp(-x)), which leaves the order as it is."""
+    return np.asarray((1 + np.tanh(x / 2)) / 2)
+
+
 HEADS: dict[str, Callable[..., None]] = {
+    "aten.sigmoid": head("Sigmoid", sigmoid),
     "aten.softmax": head("Softmax", softmax),
     "aten._softmax": head("Softmax", softmax),
     "aten.log_softmax": head("LogSoftmax", log_softmax),

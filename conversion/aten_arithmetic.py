@@ -16,9 +16,7 @@ def add(importer: Importer, fx_node: Any, first: Any, second: Any, alpha: Any = 
         raise UnsupportedError("a weighted sum: multiply before adding")
     constants = [importer.constant(first), importer.constant(second)]
     if all(held is None for held in constants):
-        shapes = {tuple(x.meta["val"].shape) for x in (first, second)}
-        if len({len(shape) for shape in shapes}) != 1:
-            raise UnsupportedError(f"a sum that broadcasts {sorted(shapes)}: make the shapes equal")
+        _same_shape("a sum", first, second)
         importer.emit(fx_node, "add", [importer.value(first), importer.value(second)])
         return
     value, held = (first, constants[1]) if constants[0] is None else (second, constants[0])
@@ -27,11 +25,36 @@ def add(importer: Importer, fx_node: Any, first: Any, second: Any, alpha: Any = 
 
 @handles("sub")
 def sub(importer: Importer, fx_node: Any, first: Any, second: Any, alpha: Any = 1) -> None:
-    """A constant shift."""
-    held = importer.constant(second)
-    if held is None or alpha != 1:
-        raise UnsupportedError("a difference of two values: use a convolution with weight -1 and an add")
-    _affine(importer, fx_node, first, 1.0, -held)
+    """x - c, c - x and x - y."""
+    if alpha != 1:
+        raise UnsupportedError("a weighted difference: multiply before subtracting")
+    constants = [importer.constant(first), importer.constant(second)]
+    if constants[1] is not None:
+        _affine(importer, fx_node, first, 1.0, -constants[1])
+    elif constants[0] is not None:
+        _affine(importer, fx_node, second, -1.0, constants[0])
+    else:
+        _same_shape("a difference", first, second)
+        taken = importer.emit(fx_node, "scale", [importer.value(second)], arrays={"factor": np.float32(-1.0)})
+        importer.emit(fx_node, "add", [importer.value(first), taken])
+
+
+@handles("rsub")
+def rsub(importer: Importer, fx_node: Any, first: Any, second: Any, alpha: Any = 1) -> None:
+    """The second minus the first, as ``1 - x`` is exported."""
+    sub(importer, fx_node, second, first, alpha)
+
+
+@handles("neg")
+def negate(importer: Importer, fx_node: Any, x: Any) -> None:
+    """Minus x."""
+    _affine(importer, fx_node, x, -1.0, None)
+
+
+def _same_shape(what: str, *values: Any) -> None:
+    shapes = {tuple(x.meta["val"].shape) for x in values}
+    if len({len(shape) for shape in shapes}) != 1:
+        raise UnsupportedError(f"{what} that broadcasts {sorted(shapes)}: make the shapes equal")
 
 
 @handles("mul")
@@ -88,9 +111,21 @@ def concat(importer: Importer, fx_node: Any, values: Any, dim: int = 0) -> None:
     importer.emit(fx_node, "concat", names, axis=axis - 1)
 
 
-@handles("mean", "sum")
+@handles("stack")
+def stack(importer: Importer, fx_node: Any, values: Any, dim: int = 0) -> None:
+    """Join along a new feature axis."""
+    shape = tuple(fx_node.meta["val"].shape)
+    axis = dim % len(shape)
+    if axis == 0:
+        raise UnsupportedError("a stack along the batch: samples must stay apart")
+    one = (*shape[1:axis], 1, *shape[axis + 1 :])
+    names = [importer.emit(fx_node, "reshape", [importer.value(value)], shape=one) for value in values]
+    importer.emit(fx_node, "concat", names, axis=axis - 1)
+
+
+@handles("mean", "sum", "amax")
 def reduce(importer: Importer, fx_node: Any, x: Any, dims: Any = None, keepdim: bool = False, *rest: Any) -> None:
-    """Mean or sum over all spatial axes is global pooling; so is one over the tokens of a sequence."""
+    """Mean, sum or maximum over all spatial axes is global pooling; so is one over the tokens of a sequence."""
     rank = len(x.meta["val"].shape)
     axes = sorted(dim % rank for dim in (dims or []))
     source = importer.value(x)
@@ -99,7 +134,7 @@ def reduce(importer: Importer, fx_node: Any, x: Any, dims: Any = None, keepdim: 
         axes = [2]
     if axes != list(range(2, rank)) or rank < 3:
         raise UnsupportedError(f"a reduction over axes {dims}: only over all spatial axes")
-    function = "mean" if "mean" in str(fx_node.target) else "sum"
+    function = next(name for name in ("mean", "sum", "max") if name in str(fx_node.target))
     pooled = importer.emit(fx_node, "global_pool", [source], function=function)
     if keepdim:
         importer.emit(fx_node, "reshape", [pooled], shape=tuple(fx_node.meta["val"].shape[1:]))

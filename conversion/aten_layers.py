@@ -123,6 +123,25 @@ def clamp(importer: Importer, fx_node: Any, x: Any, low: Any = None, high: Any =
     importer.emit(fx_node, "activation", [importer.value(x)], maximum=None if high is None else float(high))
 
 
+@handles("maximum", "max")
+def maximum(importer: Importer, fx_node: Any, first: Any, second: Any = None, *rest: Any) -> None:
+    """The larger of a value and the constant 0 is a ReLU."""
+    of_two = str(fx_node.target) in ("aten.maximum.default", "aten.max.other")
+    value, bound = (first, second) if importer.constant(first) is None else (second, first)
+    held = importer.constant(bound)
+    if not of_two or held is None or held.any() or value.meta["val"].shape != fx_node.meta["val"].shape:
+        raise UnsupportedError("a maximum of other things than one value and the constant 0: retrain with ReLU")
+    relu(importer, fx_node, value)
+
+
+@handles("threshold")
+def threshold(importer: Importer, fx_node: Any, x: Any, low: Any, value: Any) -> None:
+    """x where it is above 0, else 0: a ReLU."""
+    if float(low) != 0.0 or float(value) != 0.0:
+        raise UnsupportedError(f"threshold({low}, {value}): only one of 0 with 0 below it is a spiking activation")
+    relu(importer, fx_node, x)
+
+
 def _window(rank: int, kernel: Any, stride: Any, padding: Any, ceil_mode: Any) -> dict[str, Any]:
     sizes = _pair(kernel, rank)
     return {

@@ -20,9 +20,18 @@ def _named(name: str) -> Any:
 
 
 for _target, _name in {
-    "silu": "silu", "hardswish": "hard_swish", "hardsigmoid": "hard_sigmoid", "sigmoid": "sigmoid", "tanh": "tanh",
+    "silu": "silu", "hardswish": "hard_swish", "hardsigmoid": "hard_sigmoid", "tanh": "tanh",
 }.items():  # fmt: skip
     HANDLERS[f"aten.{_target}"] = _named(_name)
+
+
+@handles("sigmoid")
+def sigmoid(importer: Importer, fx_node: Any, x: Any) -> None:
+    """A head is left out; inside the network it is an operator."""
+    try:
+        HEADS["aten.sigmoid"](importer, fx_node, x, 1)
+    except UnsupportedError:
+        importer.emit(fx_node, "function", [importer.value(x)], function="sigmoid")
 
 
 @handles("gelu")

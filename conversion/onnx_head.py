@@ -1,4 +1,4 @@
-"""The end of a classifier: softmax and argmax are cut off, and applied again only to compare with the source."""
+"""The end of a classifier: softmax, sigmoid and argmax are cut off, and applied again only for comparisons."""
 
 from collections.abc import Callable
 from functools import partial
@@ -47,6 +47,8 @@ def _head_step(node: NodeProto, opset: int) -> Finish | None:
         axis = values.get("axis", 1 if opset < 13 else -1)
         function = softmax if node.op_type == "Softmax" else log_softmax
         return None if axis == 0 else partial(_softmax_of_opset, function=function, axis=axis, coerce=opset < 13)
+    if node.op_type == "Sigmoid":
+        return sigmoid
     if node.op_type == "ArgMax":
         axis, last = values.get("axis", 0), bool(values.get("select_last_index", 0))
         return None if axis == 0 else partial(_argmax, axis=axis, keep=bool(values.get("keepdims", 1)), last=last)
@@ -63,6 +65,11 @@ def log_softmax(x: np.ndarray, axis: int) -> np.ndarray:
     """x - log(sum(exp(x))) along an axis."""
     shifted = x - x.max(axis, keepdims=True)
     return np.asarray(shifted - np.log(np.exp(shifted).sum(axis, keepdims=True)))
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    """1 / (1 + exp(-x)), which leaves the order as it is."""
+    return np.asarray((1 + np.tanh(x / 2)) / 2)
 
 
 def _softmax_of_opset(

@@ -202,6 +202,7 @@ CASES: dict[str, tuple[str, tuple[int, ...], dict[str, object], tuple[int, ...]]
     "old softmax over a map": ("y = Softmax(x)", IMAGE, {}, (7, 11)),
     "new softmax over an axis": ("y = Softmax <axis = 1> (x)", IMAGE, {}, (13,)),
     "log-softmax head": ("l = MatMul(x, w)\ny = LogSoftmax <axis = 1> (l)", (6,), {"w": (6, 4)}, MIDDLE),
+    "sigmoid head": ("l = MatMul(x, w)\ny = Sigmoid(l)", (6,), {"w": (6, 4)}, MIDDLE),
     "argmax head": ("l = Softmax(x)\na = ArgMax <axis = 1, keepdims = 0> (l)\ny = Cast <to = 6> (a)", (6,), {}, MIDDLE),
     "last argmax": ("r = Relu(x)\ny = ArgMax <axis = -1, select_last_index = 1> (r)", (6,), {}, (12, 13)),
 }  # fmt: skip
@@ -299,6 +300,13 @@ def test_a_removed_head_is_noted_and_the_graph_returns_logits(write: Write) -> N
     source = import_onnx(write(lines, shape, 13, weights))
     assert [note.split()[:2] for note in source.notes] == [["removed", "ArgMax"], ["removed", "Softmax"]]
     assert operators(source) == ["input", "output"]
+
+
+def test_a_sigmoid_at_the_end_is_a_head_too(write: Write) -> None:
+    lines, shape, weights, _ = CASES["sigmoid head"]
+    source = import_onnx(write(lines, shape, 13, weights))
+    assert [note.split()[:2] for note in source.notes] == [["removed", "Sigmoid"]]
+    assert operators(source) == ["input", "linear", "output"]
 
 
 def test_names_are_readable_and_unique(write: Write) -> None:

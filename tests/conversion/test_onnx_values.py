@@ -75,7 +75,7 @@ TANH = "c = Pow(x, three)\nm = Mul(k, c)\ni = Add(x, m)\nj = Mul(r, i)\nt = Tanh
 
 # name: (lines, shape, opsets, arrays, operators that must be in the graph)
 CASES: dict[str, tuple[str, tuple[int, ...], tuple[int, ...], dict[str, object], tuple[str, ...]]] = {
-    "sigmoid": ("y = Sigmoid(x)", IMAGE, (7, 13), {}, ("sigmoid",)),
+    "sigmoid": ("s = Sigmoid(x)\ny = Neg(s)", IMAGE, (7, 13), {}, ("sigmoid",)),
     "tanh": ("y = Tanh(x)", IMAGE, (7, 13), {}, ("tanh",)),
     "erf": ("y = Erf(x)", IMAGE, (9, 13), {}, ("erf",)),
     "hard sigmoid of ONNX": ("y = HardSigmoid(x)", IMAGE, (7, 22), {}, ("hard_sigmoid", "scale")),
