@@ -55,12 +55,22 @@ Recalibrate = Annotated[
     str | None,
     typer.Option("--recalibrate", metavar="DATA", help=f"{_WITH}fit neurons and exit rule to the chips on DATA."),
 ]
-Seed = Annotated[int | None, typer.Option("--seed", min=0, help=f"{_WITH}every chip and read follows from it.")]
+RecalibrateSamples = Annotated[
+    int | None,
+    typer.Option(
+        "--recalibrate-samples", min=1, metavar="N", help=f"{_WITH}take the first so many of --recalibrate (all)."
+    ),
+]
+Seed = Annotated[int | None, typer.Option("--seed", min=0, help=f"{_WITH}every chip and read follows from it (0).")]
 Tile = Annotated[
-    tuple[int, int] | None, typer.Option("--tile", metavar="R C", help=f"{_WITH}rows and columns of an array.")
+    tuple[int, int] | None,
+    typer.Option("--tile", metavar="R C", help=f"{_WITH}rows and columns of an array (256 256)."),
 ]
 Time = Annotated[
-    str | None, typer.Option("--time", metavar="T", help=f"{_WITH}after writing: 1s, 10min, 1h, 1d (default), 30d.")
+    str | None,
+    typer.Option(
+        "--time", metavar="T", help=f"{_WITH}after writing: 1s, 10min, 1h, 1d (default), 30d; reram: 1s, 1d or 2d."
+    ),
 ]
 Wires = Annotated[bool, typer.Option("--wires", help=f"{_WITH}count the resistance of the wires.")]
 
@@ -77,6 +87,7 @@ class AnalogOptions:
     adc_bits: int | None = None
     tile: tuple[int, int] | None = None
     recalibrate: str | None = None
+    recalibrate_samples: int | None = None
     prices: str | None = None
     executor: str | None = None
     wires: bool = False
@@ -105,6 +116,22 @@ def parse_time(text: str) -> float:
     return float(found[1]) * _UNITS[found[2]]
 
 
+def _duration(seconds: float) -> str:
+    """Seconds in the largest unit of ``parse_time`` that is not longer."""
+    unit = max((name for name in _UNITS if _UNITS[name] <= max(seconds, 1.0)), key=lambda name: _UNITS[name])
+    return f"{seconds / _UNITS[unit]:g} {unit}"
+
+
+def _calibration(held: "Conversion", asked: AnalogOptions, allow_code: bool) -> "Dataset | None":
+    """The samples of --recalibrate, if any."""
+    spec, limit = asked.recalibrate, asked.recalibrate_samples
+    if spec is None:
+        if limit is not None:
+            raise RangeError("--recalibrate-samples came without --recalibrate; say which samples.")
+        return None
+    return options.load_for(spec, "calibration", held.preprocessing, held.shapes, limit=limit, allow_code=allow_code)
+
+
 def run_analog(
     folder: Path,
     held: "Conversion",
@@ -131,11 +158,7 @@ def run_analog(
 
     design = _design(asked)
     require_writable(folder)
-    calibration = None
-    if asked.recalibrate is not None:
-        calibration = options.load_for(
-            asked.recalibrate, "calibration", held.preprocessing, held.shapes, limit=None, allow_code=allow_code
-        )
+    calibration = _calibration(held, asked, allow_code)
     program, said = keep_integer(folder, held, render_report), {}
     faults, seed = hit
     if faults is not None:
@@ -195,7 +218,12 @@ def run_aihwkit(
 
     if asked.executor != "aihwkit":
         raise RangeError(f"--executor is {asked.executor!r}; choose own or aihwkit.")
-    given = {"--recalibrate": asked.recalibrate, "--prices": asked.prices, "--compare": compare_with}
+    given = {
+        "--recalibrate": asked.recalibrate,
+        "--recalibrate-samples": asked.recalibrate_samples,
+        "--prices": asked.prices,
+        "--compare": compare_with,
+    }
     if any(given.values()):
         names = ", ".join(name for name, value in given.items() if value)
         raise RangeError(f"{names} and --executor aihwkit came together; only our own arrays can do that.")
@@ -245,7 +273,7 @@ def _over_chips(result: Mapping[str, Any]) -> list[tuple[str, str | None]]:
     chips, device = result["accuracy_over_chips"], result["device"]
     bits = "" if device["adc_bits"] is None else f", converters of {device['adc_bits']} bits"
     return [
-        ("device", f"{device['name']}{bits}, {result['time_seconds']:g} s after writing"),
+        ("device", f"{device['name']}{bits}, {_duration(result['time_seconds'])} after writing"),
         ("chips", f"{result['instances']}, seed {result['seed']}"),
         ("accuracy, mean over chips", f"{percent(chips['mean'], chips['ci95'], None)} over chips, n = {result['n']:,}"),
         ("worst and best chip", f"{100 * chips['lowest']:.2f} % and {100 * chips['highest']:.2f} %"),

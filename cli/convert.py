@@ -27,7 +27,18 @@ Spikes = Annotated[
     typer.Option(
         "--spikes",
         metavar="binary|signed|burst[:N]|differential[:N]",
-        help="0 or 1 (default); also -1, taking one back; up to N a step; changes in N sizes, for any operator.",
+        help="binary: 0 or 1 (default); signed: also -1, which takes one back; burst: up to N a step (4); "
+        "differential: changes of a value in N sizes (8), which attention and norms need.",
+    ),
+]
+
+Target = Annotated[
+    float | None,
+    typer.Option(
+        "--target",
+        metavar="POINTS",
+        help="Try all kinds of spikes (or those of --spikes) for several numbers of steps, with mean-square "
+        "thresholds, with and without biases by step; take the fewest operations at most POINTS below the ANN.",
     ),
 ]
 
@@ -55,14 +66,7 @@ def convert(
     ] = "auto",
     spikes: Spikes = None,
     timesteps: Annotated[int, typer.Option("--timesteps", min=1, max=4096, help="The longest window.")] = 32,
-    target: Annotated[
-        float | None,
-        typer.Option(
-            "--target",
-            metavar="POINTS",
-            help="Try all spikes, methods and steps; take the fewest operations at most POINTS below the ANN.",
-        ),
-    ] = None,
+    target: Target = None,
     rounding: Rounding = "nearest",
     num_samples: Annotated[
         int | None, typer.Option("--num-samples", "--limit", min=1, help="Take the first so many samples of DATA.")

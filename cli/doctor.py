@@ -15,7 +15,7 @@ __all__ = ["doctor"]
 
 PACKAGES = (
     *("torch", "numpy", "numba", "safetensors", "onnx", "typer", "rich", "scikit-learn", "matplotlib"),
-    *("onnxruntime", "snntorch", "brian2", "aihwkit", "lightning-fabric"),
+    *("onnxruntime", "snntorch", "brian2", "nir", "h5py", "aihwkit", "lightning-fabric", "tensorboard", "pyyaml"),
 )
 _SECONDS = 60  # for a candidate to answer
 
@@ -40,7 +40,12 @@ def doctor(as_json: options.Json = False) -> None:
             "ONNX Runtime", "onnxruntime", "'spikeport[dev]'", "runs the source of an ONNX import; else onnx itself"
         ),
         _module("Brian2", "brian2", "'spikeport[brian2]'", "simulator"),
-        _module("aihwkit", "aihwkit", "--no-deps aihwkit", "checks the models of analog devices"),
+        _module(
+            "aihwkit",
+            "aihwkit",
+            "--no-deps aihwkit",
+            "runs networks on IBM's analog tiles (--executor aihwkit), and checks our models of devices",
+        ),
         _lava(),
     ]
     result = {**facts, "parts": [part._asdict() for part in parts]}

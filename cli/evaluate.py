@@ -13,9 +13,7 @@ from .output import finish, note, percent, progress_bar, rows, table
 __all__ = ["evaluate", "evaluation_tables", "report"]
 
 ATTACKED = 200  # samples
-Folder = Annotated[
-    Path, typer.Argument(metavar="DIR", help="The folder that spikeport convert wrote.", show_default=False)
-]
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder that spikeport wrote.", show_default=False)]
 
 
 def evaluate(

@@ -32,8 +32,9 @@ def import_network(
 ) -> None:
     """Take in a spiking network that another framework made.
 
-    It is evaluated, exits early and runs on every backend like a converted one. DATA, which must have labels, set when
-    it may stop; they change no weight. A .net file comes in as the integer network that it is: use evaluate --bits 8.
+    It is evaluated, exits early and runs on every backend like a converted one. DATA, which must have labels, only
+    calibrate when it may stop; they change no weight. A .net file comes in as the integer network that it is: use
+    evaluate --bits 8. Its inputs are whole numbers from 0 to 255, so give pixels as they are, without --scale 1/255.
     """
     from ..data import Preprocessing
     from ..evaluation.exchange import imported_network, read_foreign
@@ -59,20 +60,20 @@ def import_network(
 
 
 def export_network(
-    folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="The folder that spikeport convert wrote.", show_default=False)
-    ],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that spikeport wrote.", show_default=False)],
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The file (or folder) to write.", show_default=False)],
-    to: Annotated[str, typer.Option("--to", metavar="nir|brian2|lava|onnx|pt2", help="For whom.", show_default=False)],
+    to: Annotated[
+        str, typer.Option("--to", metavar="nir|brian2|lava|onnx|pt2", help="The format to write.", show_default=False)
+    ],
     policy: options.PolicyOption = "confidence",
     min_steps: options.MinSteps = 1,
     max_loss: options.MaxLoss = None,
     reader: Annotated[
         str | None,
-        typer.Option("--reader", metavar="NAME", help="Write NIR as snntorch, norse or sinabs has to be given it."),
+        typer.Option("--reader", metavar="NAME", help="Write NIR as this reader needs it: snntorch, norse or sinabs."),
     ] = None,
     chunk: Annotated[int, typer.Option("--chunk", min=1, metavar="N", help="Steps in one call of a program.")] = 1,
-    overwrite: options.Overwrite = False,
+    overwrite: options.OverwriteFile = False,
     as_json: options.Json = False,
 ) -> None:
     """Write the network in DIR for another framework.

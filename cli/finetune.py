@@ -7,7 +7,7 @@ import typer
 
 from . import options
 from .convert import conversion_tables, missed_accuracy, read_model
-from .output import finish, percent, progress_bar, rows
+from .output import epochs_of, finish, percent, progress_bar, rows
 
 if TYPE_CHECKING:
     from ..conversion.source import Source
@@ -25,7 +25,8 @@ Spikes = Annotated[
     typer.Option(
         "--spikes",
         metavar="binary|signed|burst[:N]",
-        help="0 or 1; also -1, which takes one back; up to N a step: as many as levels say all in one.",
+        help="binary: 0 or 1; signed: also -1, which takes one back; burst: up to N a step (with N = --levels "
+        "one step says a whole activation).",
     ),
 ]
 
@@ -40,6 +41,9 @@ WeightNoise = Annotated[
     float,
     typer.Option("--weight-noise", min=0.0, max=1.0, help="Noise on weights in training, for analog hardware: 0.05."),
 ]
+
+
+Accelerator = Annotated[str, typer.Option("--accelerator", metavar="auto|cpu|cuda|mps", help="The device that trains.")]
 
 
 def finetune(
@@ -58,7 +62,7 @@ def finetune(
     weight_noise: WeightNoise = 0.0,
     spike_epochs: SpikeEpochs = 0,
     spike_rate: SpikeRate = 5e-4,
-    accelerator: Annotated[str, typer.Option("--accelerator", metavar="auto|cpu|cuda|mps")] = "auto",
+    accelerator: Accelerator = "auto",
     spikes: Spikes = "binary",
     timesteps: Annotated[
         int | None, typer.Option("--timesteps", min=1, max=4096, help="The longest window; by default --levels.")
@@ -121,17 +125,17 @@ def _read(
 
 
 def _table(about: dict[str, Any]) -> Any:
-    low, high = about["quantised_difference"][1:]
+    change, low, high = (f"{100 * value:+.2f}" for value in about["quantised_difference"])
     spikes = about.get("spikes")
     return rows(
         f"Trained in {about['levels']} levels",
         [
-            ("training samples", f"{about['n_train']:,} ({len(about['epochs'])} epochs)"),
+            ("training samples", f"{about['n_train']:,} ({epochs_of(len(about['epochs']))})"),
             ("best epoch", about["best_epoch"]),
             ("accuracy before", percent(about["source_accuracy"], about["source_accuracy_ci95"], about["n"])),
             (
                 "accuracy in levels",
-                f"{percent(about['quantised_accuracy'])} (difference {100 * low:+.2f} to {100 * high:+.2f} points)",
+                f"{percent(about['quantised_accuracy'])} (difference {change}, 95 % interval {low} to {high} points)",
             ),
             *([("spikes trained", _spikes(spikes))] if spikes else []),
         ],
@@ -141,4 +145,4 @@ def _table(about: dict[str, Any]) -> Any:
 def _spikes(about: dict[str, Any]) -> str:
     before, after = (percent(value) for value in about["validation_accuracy"])
     kept = "" if about["kept"] else "; not kept, as it got worse"
-    return f"{about['epochs']} epochs: {before} to {after} of the samples that chose the epoch{kept}"
+    return f"{epochs_of(about['epochs'])}: {before} to {after} of the samples that chose the epoch{kept}"

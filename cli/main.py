@@ -33,7 +33,6 @@ _CLICK_ERROR: type[Exception] = typer.BadParameter.__mro__[2]  # ClickException,
 
 app = typer.Typer(
     name="spikeport",
-    help="From a trained artificial network to a spiking one that decides early.",
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -61,7 +60,7 @@ def spikeport(
     """From a trained artificial network to a spiking one that decides early.
 
     Exit codes: 0 all is well, 2 bad input, 3 accuracy below --min-accuracy, 4 an operator that cannot be converted,
-    5 a backend that is not available or failed, 130 interrupted.
+    5 a backend that is not available or failed, 130 interrupted, 141 the reader of a pipe went away.
     """
 
 

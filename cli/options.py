@@ -50,6 +50,10 @@ MinAccuracy = Annotated[
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace the folder if it is there (only one that spikeport wrote).")
 ]
+OverwriteFile = Annotated[
+    bool,
+    typer.Option("--overwrite", help="Replace FILE, whatever it holds; a folder only if it holds such programs."),
+]
 MaxLoss = Annotated[
     float | None,
     typer.Option(
@@ -57,7 +61,7 @@ MaxLoss = Annotated[
     ),
 ]
 MinSteps = Annotated[
-    int, typer.Option("--min-steps", min=1, metavar="N", help="No sample stops before step N (but with fixed:T).")
+    int, typer.Option("--min-steps", min=1, metavar="N", help="No sample stops before step N; not with fixed:T.")
 ]
 PolicyOption = Annotated[
     str,

@@ -129,6 +129,15 @@ def progress_bar() -> Iterator[Callable[[str, float], None]]:
         yield progress
 
 
+def epochs_of(count: int) -> str:
+    """As many epochs, in words.
+
+    >>> epochs_of(1), epochs_of(3)
+    ('1 epoch', '3 epochs')
+    """
+    return f"{count} epoch{'' if count == 1 else 's'}"
+
+
 def faults_text(faults: Mapping[str, Any] | None) -> str | None:
     """What a run with faults was asked for and what was hit; None without."""
     if faults is None:

@@ -42,9 +42,7 @@ FaultsOption = Annotated[
         help="Hit it with faults: weights:1e-4,dropped_spikes:0.01,layers:conv1+fc1, or a .toml file.",
     ),
 ]
-Folder = Annotated[
-    Path, typer.Argument(metavar="DIR", help="The folder that spikeport convert wrote.", show_default=False)
-]
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder that spikeport wrote.", show_default=False)]
 Steps = Annotated[
     int | None, typer.Option("--steps", min=1, help="Run at most so many steps; those of the conversion if not given.")
 ]
@@ -68,6 +66,7 @@ def run_backend(
     adc_bits: analog.AdcBits = None,
     tile: analog.Tile = None,
     recalibrate: analog.Recalibrate = None,
+    recalibrate_samples: analog.RecalibrateSamples = None,
     prices: analog.Prices = None,
     executor: analog.Executor = None,
     wires: analog.Wires = False,
@@ -95,9 +94,8 @@ def run_backend(
     from ..evaluation.folder import read_folder
 
     chosen = options.parse_policy(policy, min_steps, max_loss)
-    asked = analog.AnalogOptions(
-        device, time, instances, seed, no_compensation, adc_bits, tile, recalibrate, prices, executor, wires
-    )
+    of_chips = device, time, instances, seed, no_compensation, adc_bits, tile, recalibrate, recalibrate_samples
+    asked = analog.AnalogOptions(*of_chips, prices, executor, wires)
     run, hit = _runner(backend, faults, fault_seed, chip, asked)
     held = read_folder(folder)
     preprocessing = options.changed(held.preprocessing, scale, mean, std, layout)

@@ -8,7 +8,7 @@ import typer
 
 from .._check import AccuracyGateMissed
 from . import options
-from .output import finish, note, percent, progress_bar, rows, table
+from .output import epochs_of, finish, note, percent, progress_bar, rows, table
 
 __all__ = ["train"]
 
@@ -29,8 +29,8 @@ def train(
 
     DIR keeps the checkpoint, which is written whole or not at all, and curves for TensorBoard. Part of the training
     data is held out and chooses the best epoch; test data, where CONFIG names some, are measured once, at the end.
-    A network that sees the same sample at each step is written into DIR/network too, for `spikeport evaluate` and
-    `report`. docs/training.md lists all settings.
+    A network that sees the same sample at each step, or recordings of events, is written into DIR/network too, for
+    `spikeport evaluate` and `report`. docs/training.md lists all settings.
     """
     from ..evaluation.train import train_network
     from ..report import render_report
@@ -80,7 +80,7 @@ def _tables(result: dict[str, Any]) -> list[Any]:
         f"Trained on {result['data']}",
         [
             ("parameters", f"{result['parameters']:,}"),
-            ("steps", f"{result['steps']:,} ({n['train']:,} samples, {len(result['history'])} epochs)"),
+            ("steps", f"{result['steps']:,} ({n['train']:,} samples, {epochs_of(len(result['history']))})"),
             ("best epoch", best["epoch"]),
             ("validation accuracy", percent(best["accuracy"], best["accuracy_ci95"], n["validation"])),
             ("test accuracy", test),

@@ -13,7 +13,7 @@ from ..networks.graph import Graph, Node
 from ..networks.outputs import Observed
 from ..networks.reference import channelwise
 
-SATURATED = 0.99  # spikes a step
+SATURATED = 0.99  # of the spikes that a unit can send in a step
 
 
 class _Counts:
@@ -48,7 +48,8 @@ def layer_rows(
 
     rate_correlation: Pearson, of analog activation against theta * spikes / T (differential: the decoded value at T),
     over samples and units (None if either is constant).  rate_error: mean |difference| / mean |activation|.
-    dead: units without a spike on any sample.  saturated: share of samples and units with at least 0.99 spikes a step.
+    dead: units without a spike on any sample.  saturated: share of samples and units that send at least 0.99 of the
+    spikes that fit into the window; None for differential spikes, which clip nothing.
     """
     neurons = spiking.of_operator("neuron")
     block = torch.from_numpy(np.ascontiguousarray(x))
@@ -69,7 +70,7 @@ def layer_rows(
     return [
         {
             **_described(node, None if analog is None else analog.by_name[node.name], spiking),
-            **_shares(counts.net[node.name] / timesteps),
+            **_shares(node, counts.net[node.name] / timesteps),
             **_agreement(activations.get(node.name), counts.said(node.name, timesteps)),
             "spikes_per_sample": float(meter.spikes[node.name].sum(0).mean()),
             "payload_bits_per_sample": float(meter.payload[node.name].sum(0).mean()),
@@ -127,10 +128,12 @@ def _activation_name(node: Node) -> str:
     return "ReLU" if cut is None else f"ReLU cut at {cut:g}"
 
 
-def _shares(spikes_per_step: Tensor) -> dict[str, float]:
+def _shares(node: Node, spikes_per_step: Tensor) -> dict[str, float | None]:
+    full = SATURATED * node.attributes["levels"]
+    clips = node.attributes["code"] != "differential"
     return {
         "dead_fraction": float((spikes_per_step == 0).all(0).float().mean()),
-        "saturated_fraction": float((spikes_per_step >= SATURATED).float().mean()),
+        "saturated_fraction": float((spikes_per_step >= full).float().mean()) if clips else None,
     }
 
 

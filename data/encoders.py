@@ -79,9 +79,10 @@ class Latency:
     """One spike a value, the earlier the larger it is.
 
     x: 0 to 1.  linear: at step (1 − x) · tau; else when a neuron charged by x with time constant tau (steps) reaches
-    ``threshold``, t = tau · ln(x / (x − threshold)); values at or below it come last, or never with ``clip``.
-    normalize: the spike of the smallest value falls on the last step, whatever else is in the batch.  Without it a
-    spike may fall behind the sequence and is lost.
+    ``threshold``, t = tau · ln(x / (x − threshold)); values at or below it come last.  clip: values below it never
+    spike.  normalize: times are stretched so that the latest possible spike falls on the last step, whatever else is in
+    the batch: that of x = threshold, or of 0 if linear (then on step (steps - 1)(1 - threshold), rounded).  Without it
+    a spike may fall behind the sequence and is lost.
     This is ``snntorch.spikegen.latency`` with ``bypass=True``, of a batch that holds a value at or below the threshold.
     Raises RangeError for values outside 0 to 1.
 

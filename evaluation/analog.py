@@ -109,7 +109,10 @@ def measure_on_chips(  # noqa: PLR0913 - a network, its exit data, samples, a de
     if not 1 <= steps <= most:
         raise RangeError(f"{steps} steps were asked for; 1 to {most} are possible here")
     if design.crossbar.adc_bits is not None and calibration is None:
-        raise RangeError("the ranges of the converters need samples to be fitted on; hand over calibration samples.")
+        raise RangeError(
+            "the ranges of the converters need samples to be fitted on; hand over calibration samples "
+            "(--recalibrate DATA)."
+        )
     rule = policy if isinstance(policy, FixedSteps) else policy.rule(exit_data, max_loss=max_loss)
     shared, report = exit_data.calibration_hashes, None
     chips = network_on_chips(

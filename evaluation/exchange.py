@@ -41,7 +41,16 @@ def imported_network(
     source = {"name": path.name, "sha256": digest, "method": f"imported from {path.suffix.removeprefix('.')}"}
     nothing = np.zeros(0, calibration.hashes.dtype)
     about = {"method_reason": "its weights come as they are"}
-    return finished(network, calibration, source, timesteps=timesteps, trained_on=nothing, seed=seed, about=about)
+    made = finished(network, calibration, source, timesteps=timesteps, trained_on=nothing, seed=seed, about=about)
+    last = made.exit.outputs[-1]
+    if (last == last[:, :1]).all():
+        low, high = calibration.x.min(), calibration.x.max()
+        whole = f" ({network.input.high} was wanted)" if isinstance(network, IntegerProgram) else ""
+        raise SpikeportError(
+            f"{path.name} says the same of every class after {timesteps} steps; its inputs go from {low:g} to "
+            f"{high:g}{whole}: look at --scale, or give it more --timesteps"
+        )
+    return made
 
 
 def _brian2(held: Conversion, path: Path) -> tuple[str, ...]:

@@ -127,5 +127,8 @@ def _from_table(given: Mapping[str, Any], where: str) -> Faults:
         raise SpikeportError(f"layers is {layers!r}; names such as layers:conv1+fc1 (a list in a file) were wanted")
     faults = Faults(**{**given, "layers": tuple(name.strip() for name in layers)})
     if not faults.stored and not faults.transient:
-        raise RangeError(f"{where!r} names no fault; choose among {', '.join(_TARGETS)}, such as weights:1e-4")
+        raise RangeError(
+            f"{where!r} asks for no fault (every rate is 0, or there is none); "
+            f"choose among {', '.join(_TARGETS)}, such as weights:1e-4"
+        )
     return faults

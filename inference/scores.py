@@ -1,8 +1,8 @@
 """How sure a network is, read from its cumulative output: one number in [0, 1] per sample and step.
 
-All three scores divide the cumulative output by a *fixed* divisor before the softmax, never by the
-step.  An early sum is small, so it can only give a small confidence: the divisor is at once a
-temperature and a soft minimum of steps.
+All scores divide the cumulative output by a *fixed* divisor, never by the step, before the softmax
+(or the sum of exponentials) is taken.  An early sum is small, so it can only give a small
+confidence: the divisor is at once a temperature and a soft minimum of steps.
 Source: Li, Jones, Furber, "Unleashing the Potential of Spiking Neural Networks with Dynamic
 Confidence", ICCV 2023.
 

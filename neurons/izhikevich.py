@@ -32,8 +32,8 @@ class Izhikevich(Layer[IzhikevichState]):
     v' = 0.04 v^2 + 5 v + 140 - u + x,  u' = a (b v - u), in mV and ms;  s = [v >= peak];  where s: v = c, u = u + d
 
     a, b, c, d: a number each, or a tensor that broadcasts against the features; `from_pattern` has the source's values.
-    peak: mV, above c.  Input in the source's unit (10 drives a regular spiking cell).  At rest v and u stand still
-    (where no rest exists, at v = c, u = b c), so that without input there is no spike.
+    peak: mV, at least 1 above c.  Input in the source's unit (10 drives a regular spiking cell).  At rest v and u stand
+    still (where no rest exists, at v = c, u = b c), so that without input there is no spike.
     The surrogate sees (v - peak) / (peak - c); ``detach_reset``: no gradient flows through the spike that resets.
     Source: Izhikevich 2003 (doi 10.1109/TNN.2003.820440); the spike is told in the step that reaches the peak, a step
     before his program tells it.

@@ -136,7 +136,7 @@ def flat_features(x: Tensor, batch_axis: int) -> Tensor:
 
 
 class FiringOptions(TypedDict, total=False):
-    """How a neuron fires; the same keywords for all.
+    """How a neuron fires; the same keywords for all that have a threshold.
 
     reset: "subtract" (default), "zero" or "none".  test: ">=" (default) or ">".  surrogate: the gradient of the spike,
     `Atan()` by default.  late_reset: the spike of step t resets in step t + 1, as in snnTorch; the state is then the

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple, Unpack
+from typing import Any, NamedTuple, Unpack
 
 import torch
 from torch import Tensor
@@ -123,6 +123,11 @@ class IntegrateAndFire(Leaky):
         **firing: Unpack[FiringOptions],
     ) -> None:
         super().__init__(1.0, threshold, learn_threshold=learn_threshold, gain=gain, compact=compact, **firing)
+
+    @classmethod
+    def from_time_constant(cls, *values: Any, **named: Any) -> "Leaky":
+        """Raise RangeError: a membrane that keeps everything has no time constant."""
+        raise RangeError("IntegrateAndFire loses nothing and has no time constant; use Leaky.from_time_constant")
 
 
 def lapicque(

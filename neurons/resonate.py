@@ -25,7 +25,7 @@ class ResonateAndFire(SpikingLayer[ResonateAndFireState]):
     z = decay * exp(i * angle) * z + x[t];  s = [Im z >= threshold];
     "subtract": Im z loses the threshold where s; "zero": z becomes 0 where s; "none": z goes on.
 
-    decay: of the amplitude a step, in (0, 1]; angle: turn a step in radians, in (0, pi); threshold: above 0.  Each a
+    decay: of the amplitude a step, in (0, 1]; angle: turn a step in radians, in (0, pi]; threshold: above 0.  Each a
     number, or a tensor that broadcasts against the features; learned with its ``learn_`` option (decay is held in
     [0, 1]).  Options of firing: see `FiringOptions`; the reset is in the same step always.  The input is real: the
     imaginary part answers from the step after it on.

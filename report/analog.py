@@ -1,7 +1,7 @@
 """A network on simulated crossbars: device, age, chips and their spread, energy, and accuracy over steps."""
 
 from .charts import front
-from .markup import count, name, num, pairs, percent_fine, plain, span, steps, table
+from .markup import count, duration, name, num, pairs, percent_fine, plain, span, steps, table
 from .pictures import figure
 from .reading import Part
 
@@ -31,7 +31,7 @@ def _over_chips(run: Part) -> list[tuple[str, str]]:
     chips = run["accuracy_over_chips"]
     return [
         ("Device", name(run["device"]["name"].text() or "?")),
-        ("Time after writing", f"{num(run['time_seconds'], plain)} s"),
+        ("Time after writing", num(run["time_seconds"], duration)),
         ("Chips", f"{num(run['instances'], steps)} (seed {num(run['seed'], plain)})"),
         ("Accuracy, mean over chips", f"{num(chips['mean'], percent_fine)}, {span(chips['ci95'], percent_fine)}"),
         ("Worst and best chip", f"{num(chips['lowest'], percent_fine)}, {num(chips['highest'], percent_fine)}"),

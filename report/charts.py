@@ -179,13 +179,18 @@ def rate_agreement(correlation: Sequence[float], error: Sequence[float]) -> Pain
 
 
 def dead_and_saturated(dead: Sequence[float], saturated: Sequence[float]) -> Paint:
-    """Per layer: the share of units that never spike and of those that spike at every step."""
+    """Per layer: the share of units that never spike, and of samples and units that spike whenever they can."""
 
     def paint(figure: Figure) -> None:
-        ax, layers = axes(figure, "", "share of the layer's units"), range(1, len(dead) + 1)
+        ax, layers = axes(figure, "", "share of units, of samples and units"), range(1, len(dead) + 1)
         ax.bar([at - 0.21 for at in layers], dead, width=0.4, color=ANN, linewidth=0, label="dead: never spikes")
         ax.bar(
-            [at + 0.21 for at in layers], saturated, width=0.4, color=BAD, linewidth=0, label="saturated: spikes always"
+            [at + 0.21 for at in layers],
+            saturated,
+            width=0.4,
+            color=BAD,
+            linewidth=0,
+            label="saturated: spikes whenever it can",
         )
         _percent(ax)
         highest = max([value for value in (*dead, *saturated) if value == value], default=0.0)

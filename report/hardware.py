@@ -1,7 +1,7 @@
 """The integer network on its backends: agreement, energy by cited prices, and the cores it needs."""
 
 from .analog import aihwkit, analog
-from .markup import count, name, num, pairs, percent_fine, plain, span, steps, table
+from .markup import count, name, num, pairs, percent_fine, plain, points, span, steps, table
 from .reading import Part
 
 __all__ = ["hardware"]
@@ -23,9 +23,7 @@ def hardware(convert: Part, run: Part) -> str:
 def _integer(said: Part) -> str:
     if said["refused"]:
         return f'<div class="card"><h3>No integer network</h3><p>{name(said["refused"].text())}</p></div>'
-    change = (
-        f"{num(said['accuracy_change'], percent_fine)}, 95\u202f% CI {span(said['accuracy_change_ci95'], percent_fine)}"
-    )
+    change = f"{num(said['accuracy_change'], points)}, 95\u202f% CI {span(said['accuracy_change_ci95'], points)}"
     rows = [
         ("Weights", f"{num(said['bits'], steps)} bits{_rounding(said)}"),
         ("Accuracy", f"{num(said['accuracy'], percent_fine)} (n = {num(said['n'], steps)}, the exit part)"),
@@ -47,7 +45,7 @@ def _agreement(runs: list[Part]) -> str:
     head = ("Backend", "Accuracy", "n", "Mean steps", "Values compared", "Differ", "First difference", "Seconds")
     rows = [
         (
-            name(part["backend"].text() + (" with faults" if part["faults"] else "")),
+            name(_ran_on(part)),
             num(part["accuracy"], percent_fine),
             num(part["n"], steps),
             num(part["mean_steps"], steps),
@@ -58,7 +56,15 @@ def _agreement(runs: list[Part]) -> str:
         )
         for part in runs
     ]
-    return table("The same network on each backend, compared with the NumPy reference", head, rows)
+    return table(
+        "Runs of the integer network; where --compare asked for it, spike for spike against the NumPy reference",
+        head,
+        rows,
+    )
+
+
+def _ran_on(run: Part) -> str:
+    return run["backend"].text() + (" with faults" if run["faults"] else "")
 
 
 def _faults(run: Part) -> str:
@@ -94,7 +100,7 @@ def _energy(run: Part) -> str:
     ]
     total = num(bill["total"], count)
     rows.append(("total", "", total if bill["total"] else f"{total} none: a term has no price", "", ""))
-    title = f"Energy a sample on {bill['chip'].text()}, in picojoules, run on {run['backend'].text()}"
+    title = f"Energy a sample on {bill['chip'].text()}, in picojoules, run on {_ran_on(run)}"
     return table(title, ("Term", "Number", "pJ", "Evidence", "Source"), rows)
 
 

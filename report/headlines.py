@@ -85,12 +85,7 @@ def _exit_cards(evaluate: Part) -> list[str]:
             f"against the smallest fixed T of equal {_short(evaluate)}, "
             f"T = {num(leaving['smallest_fixed_steps_of_equal_accuracy'], steps)}",
         ),
-        _card(
-            "Faster on the clock",
-            num(leaving["speedup_wall"], factor),
-            f"{num(leaving['wall_seconds'], plain)} s instead of {num(leaving['fixed_wall_seconds'], plain)} s",
-            f"n = {num(leaving['timing_n'], steps)} · medians, against the same fixed T",
-        ),
+        *([_clock_card(leaving)] if leaving["speedup_wall"] else []),
         _card(
             "Accumulates",
             num(leaving["synaptic_operations_per_sample"], count),
@@ -104,6 +99,15 @@ def _exit_cards(evaluate: Part) -> list[str]:
             "of all layers, up to the decision",
         ),
     ]
+
+
+def _clock_card(leaving: Part) -> str:
+    return _card(
+        "Faster on the clock",
+        num(leaving["speedup_wall"], factor),
+        f"{num(leaving['wall_seconds'], plain)} s instead of {num(leaving['fixed_wall_seconds'], plain)} s",
+        f"n = {num(leaving['timing_n'], steps)} · medians, against the same fixed T",
+    )
 
 
 def _fixed_cards(evaluate: Part) -> list[str]:

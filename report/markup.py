@@ -8,6 +8,7 @@ from .reading import Part
 
 __all__ = [
     "count",
+    "duration",
     "factor",
     "interval",
     "name",
@@ -16,12 +17,14 @@ __all__ = [
     "percent",
     "percent_fine",
     "plain",
+    "points",
     "span",
     "steps",
     "table",
 ]
 
 Form = Callable[[float], str]
+_LONGER = (("d", 86400), ("h", 3600), ("min", 60))
 
 
 def percent(value: float) -> str:
@@ -36,6 +39,17 @@ def percent(value: float) -> str:
 def percent_fine(value: float) -> str:
     """Write a fraction in percent with two decimals, for tables."""
     return f"{100 * value:.2f}\u202f%"
+
+
+def duration(value: float) -> str:
+    """Write seconds in the largest unit that is not longer."""
+    unit, size = next(((unit, size) for unit, size in _LONGER if value >= size), ("s", 1))
+    return f"{value / size:.3g}\u202f{unit}"
+
+
+def points(value: float) -> str:
+    """Write a difference of two fractions in points, with its sign."""
+    return f"{100 * value:+.2f}\u202fpoints"
 
 
 def plain(value: float) -> str:

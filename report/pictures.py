@@ -101,10 +101,11 @@ def inner_pictures(convert: Part, evaluate: Part) -> list[str]:
         for key in ("rate_correlation", "rate_error", "dead_fraction", "saturated_fraction")
     }
     if layers:
-        rates = rate_agreement(columns["rate_correlation"], columns["rate_error"])
         units = dead_and_saturated(columns["dead_fraction"], columns["saturated_fraction"])
-        said = "Do the spike rates equal the activations of the ANN?"
-        found.append(figure("rates", "Agreement with the ANN", said, rates, f"Rates of {len(layers)} layers."))
+        if any(layer["rate_error"] for layer in layers):  # without an ANN there is nothing to agree with
+            rates = rate_agreement(columns["rate_correlation"], columns["rate_error"])
+            said = "Do the spike rates equal the activations of the ANN?"
+            found.append(figure("rates", "Agreement with the ANN", said, rates, f"Rates of {len(layers)} layers."))
         said = "Dead units are wasted; saturated ones clip what they should say."
         found.append(
             figure("units", "Dead and saturated units", said, units, f"Shares in each of {len(layers)} layers.")

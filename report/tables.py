@@ -73,15 +73,18 @@ def conversion(convert: Part) -> str:
         f"{num(convert['n_fit'], steps)} to fit, {num(convert['n_choose'], steps)} to choose the method, "
         f"{num(convert['n_exit'], steps)} to set the exit rule; no sample has two uses"
     )
+    error, ann = convert["ann_output_max_error"], convert["ann_accuracy"]
+    of_import = [("Error of the import", f"{num(error, plain)} at most, in an output of the ANN")] if error else []
+    of_ann = [("ANN accuracy", f"{num(ann, percent_fine)} (n = {num(convert['n'], steps)})")] if ann else []
     chosen = pairs(
         [
             ("Method", name(convert["method"].text())),
             ("Why", name(convert["method_reason"].text() or "–")),
             ("Spikes", name(convert["spikes"].text())),
             ("Time steps", num(convert["timesteps"], steps)),
-            ("Error of the import", f"{num(convert['ann_output_max_error'], plain)} at most, in an output of the ANN"),
+            *of_import,
             ("Samples", used),
-            ("ANN accuracy", f"{num(convert['ann_accuracy'], percent_fine)} (n = {num(convert['n'], steps)})"),
+            *of_ann,
             *within,
         ]
     )

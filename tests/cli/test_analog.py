@@ -55,9 +55,10 @@ def test_a_run_on_chips_is_kept_and_shown(command, folder: Path) -> None:
 
 
 def test_fitting_and_converters(command, folder: Path) -> None:
-    options = ("--device", "reram", "--adc-bits", "8", "--recalibrate", "digits")
+    options = ("--device", "reram", "--adc-bits", "8", "--recalibrate", "digits", "--recalibrate-samples", 120)
     done = command("run", folder, "--data", "digits", *ANALOG, *options)
     assert done.code == 0, done.err
+    assert "1 d after writing" in done.out
     for text in ("fitted to the chips", "conversions beyond range", "energy a decision", "saved by early exit"):
         assert text in done.out
 
@@ -68,7 +69,8 @@ def test_fitting_and_converters(command, folder: Path) -> None:
         (("--device", "mram"), "no device 'mram'"),
         (("--device", "reram", "--time", "1h"), "known at"),
         (("--time", "yesterday"), "such as 1s, 1h or 30d"),
-        (("--adc-bits", "8"), "calibration samples"),
+        (("--adc-bits", "8"), "--recalibrate DATA"),
+        (("--recalibrate-samples", 9), "without --recalibrate"),
         (("--tile", "4", "4"), "cannot hold a kernel"),
         (("--prices", "free"), "no scheme of prices"),
         (("--steps", "5000"), "possible here"),

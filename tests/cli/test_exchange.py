@@ -39,6 +39,18 @@ def test_a_nir_file_becomes_a_folder_that_evaluates_and_runs(command, tmp_path: 
 
 
 @pytest.mark.needs("nir")
+def test_inputs_too_small_to_make_a_spike_are_refused(command, tmp_path: Path) -> None:
+    export_nir(network(), tmp_path / "net.nir")
+    done = command(
+        "import", "net.nir", "-o", "in", "--calibration", "digits", "--limit", 60, "--timesteps", 6, "--scale", 1e-6
+    )
+    assert done.code == 2
+    assert "says the same of every class after 6 steps" in done.error
+    assert "--scale" in done.error
+    assert not (tmp_path / "in").exists()
+
+
+@pytest.mark.needs("nir")
 def test_what_goes_out_to_nir_comes_back(command, tmp_path: Path) -> None:
     export_nir(network(), tmp_path / "net.nir")
     options = ("--calibration", "digits", "--limit", "60", "--timesteps", "6", "--json")

@@ -62,6 +62,23 @@ def test_rows_are_what_a_recount_gives(network: Graph, make_samples: Samples, co
     assert json.loads(json.dumps(rows, allow_nan=False)) == rows
 
 
+@pytest.mark.parametrize(("code", "full"), [("burst:4", 4 * STEPS), ("differential:4", None)])
+def test_a_unit_is_saturated_that_sends_all_it_can(
+    network: Graph, make_samples: Samples, code: str, full: int | None
+) -> None:
+    x = make_samples(20)
+    thresholds = {name: 0.25 * theta for name, theta in MeanSquare().thresholds(network, x, STEPS).items()}
+    graph = spiking(network, thresholds, code)
+    counted = values_of(graph, x, STEPS)
+    for row in layer_rows(graph, network, x, STEPS):
+        if full is None:
+            assert row["saturated_fraction"] is None
+            continue
+        wanted = float((counted[row["name"]].sum(0) >= 0.99 * full).double().mean())
+        assert row["saturated_fraction"] == pytest.approx(wanted)
+        assert 0 < wanted < float((counted[row["name"]].sum(0) >= 0.99 * STEPS).double().mean())
+
+
 def test_operations_are_counted_where_they_happen(network: Graph, make_samples: Samples) -> None:
     """The first convolution reads analog values, once; the fan-outs of linear layers are their rows."""
     x = make_samples(6)

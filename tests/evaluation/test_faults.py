@@ -31,9 +31,9 @@ def test_the_line_and_the_file_say_the_same(tmp_path):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "names no fault"),
-        ("layers:a", "names no fault"),
-        ("weights:0", "names no fault"),
+        ("", "asks for no fault"),
+        ("layers:a", "asks for no fault"),
+        ("weights:0", "asks for no fault"),
         ("weights", "is no fault; write target:rate"),
         ("weights:", "is no fault"),
         ("weights:many", "the rate of weights is 'many'"),

@@ -132,6 +132,7 @@ def test_thresholds_and_options_out_of_range_are_refused(name: str) -> None:
         (lambda: neurons.Izhikevich(*CHATTERING, dt_s=0.005), "dt_s"),
         (lambda: neurons.Izhikevich(0.02, 0.2, 30.0, 8.0), "c is 30"),
         (lambda: neurons.LeakyIntegrator.from_time_constant(0.0, 0.001), "time constant"),
+        (lambda: neurons.IntegrateAndFire.from_time_constant(0.02, 0.001), "has no time constant"),
         (lambda: neurons.Synaptic.from_time_constant(0.02, -0.001, tau_current_s=0.01), "dt_s"),
         (lambda: neurons.Delay(-1), "must lie from 0"),
         (lambda: neurons.Delay(5, longest=4), "must lie from 0 to 4"),

@@ -21,7 +21,20 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-UNITS = {"": 1.0, "%": 0.01, "×": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
+UNITS = {
+    "": 1.0,
+    "%": 0.01,
+    "points": 0.01,
+    "s": 1.0,
+    "min": 60.0,
+    "h": 3600.0,
+    "d": 86400.0,
+    "×": 1.0,
+    "k": 1e3,
+    "M": 1e6,
+    "G": 1e9,
+    "T": 1e12,
+}
 
 # What sticks out of the page, other than in a box that scrolls.
 OUTSIDE = """width => [...document.querySelectorAll('body *')]
@@ -82,7 +95,7 @@ def _assert_shown(text: str, value: float | None) -> None:
     if value is None:
         assert text == "–"
         return
-    found = re.fullmatch(r"(-?[\d,]+(?:\.(\d+))?(?:e([+-]\d+))?)\s*([%×kMGT]?)", text)
+    found = re.fullmatch(r"([+-]?[\d,]+(?:\.(\d+))?(?:e([+-]\d+))?)\s*([%×kMGT]?|points|s|min|h|d)", text)
     assert found, f"{text!r} is no number"
     unit = UNITS[found[4]]
     last = 10.0 ** (int(found[3] or 0) - len(found[2] or "")) * unit
