@@ -24,7 +24,9 @@ Backend = Annotated[
 Chip = Annotated[
     str | None,
     typer.Option(
-        "--chip", metavar="NAME", help="Map to and price on: loihi1, loihi2 (default), speck, truenorth, generic."
+        "--chip",
+        metavar="NAME",
+        help="Map to and price on: loihi1, loihi2 (default), speck, truenorth, generic, or FILE.toml of your own.",
     ),
 ]
 Compare = Annotated[

@@ -80,7 +80,8 @@ def _rows(function: Callable[..., Any]) -> Iterator[str]:
 def _default(parameter: Parameter) -> str:
     if parameter.required:
         return "required"
-    return "" if parameter.default is None or parameter.default is False else f"`{parameter.default}`"
+    said = parameter.default not in (None, "") and parameter.default is not False  # 0 is said, too
+    return f"`{parameter.default}`" if said else ""
 
 
 if __name__ == "__main__":
