@@ -55,17 +55,18 @@ def evaluate(
     chosen, loss = options.parse_rule(policy, guarantee, min_steps, max_loss), options.loss_of(max_loss)
     if attack is None and attack_samples is not None:
         raise RangeError(f"--attack-samples {attack_samples} came without --attack; say how far inputs may be moved.")
-    if attack is not None and bits is not None:
-        raise RangeError("--attack needs gradients, and the integer network of --bits has none; leave one of them out.")
     held = read_folder(folder)
+    whole = bits is not None or "integer" in held.spiking.information  # as a .net file comes in
+    if attack is not None and whole:
+        raise RangeError("--attack needs gradients, and an integer network (--bits) has none; leave one of them out.")
     require_writable(folder)
     preprocessing = options.changed(held.preprocessing, scale, mean, std, layout)
     samples = options.samples_for(held, data, preprocessing, limit=limit, allow_code=allow_code)
     if drop_shared:
         before, samples = len(samples), without_shared(samples, held.exit.calibration_hashes)
         note(f"{before - len(samples)} of {before} samples are also in the calibration data and were left out.")
-    network = held.spiking if bits is None else keep_integer(folder, held, render_report)
-    exits = held.exit if bits is None else held.exit.of_integer
+    network = keep_integer(folder, held, render_report) if whole else held.spiking
+    exits = held.exit.of_integer if whole else held.exit
     asked: dict[str, Any] = {"policy": chosen, "max_loss": loss, "seed": seed, "timing": timing}
     with progress_bar() as progress:
         result = evaluate_network(network, held.analog, exits, samples, progress=progress, **asked)

@@ -33,8 +33,8 @@ def import_network(
     """Take in a spiking network that another framework made.
 
     It is evaluated, exits early and runs on every backend like a converted one. DATA, which must have labels, only
-    calibrate when it may stop; they change no weight. A .net file comes in as the integer network that it is: use
-    evaluate --bits 8. Its inputs are whole numbers from 0 to 255, so give pixels as they are, without --scale 1/255.
+    calibrate when it may stop; they change no weight. A .net file comes in as the integer network that it is, and
+    is evaluated as such. Its inputs are whole numbers from 0 to 255, so give pixels as they are, without --scale 1/255.
     """
     from ..data import Preprocessing
     from ..evaluation.exchange import imported_network, read_foreign

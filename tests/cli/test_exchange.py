@@ -63,6 +63,23 @@ def test_what_goes_out_to_nir_comes_back(command, tmp_path: Path) -> None:
     assert command("export", "one", "again.nir", "--to", "nir", "--overwrite").code == 0
 
 
+def test_a_network_of_lava_dl_is_evaluated_in_its_integers(command, data_dir: Path) -> None:
+    with np.load(data_dir / "mnist.npz") as data:
+        np.savez("pixels.npz", x=data["x_train"][:80].reshape(80, -1), y=data["y_train"][:80])
+        np.savez("others.npz", x=data["x_test"][:40].reshape(40, -1), y=data["y_test"][:40])
+    net = data_dir / "models" / "lavadl_netx_mnist.net"
+    make = ("import", net, "--calibration", "pixels.npz", "--timesteps", 23)
+    done = command(*make, "-o", "small", "--scale", "1/255")
+    assert done.code == 2
+    assert "go from 0 to 1 (255 was wanted)" in done.error
+    assert not Path("small").exists()
+    assert command(*make, "-o", "in").code == 0
+    found = command("evaluate", "in", "--data", "others.npz", "--no-timing", "--json").json
+    assert found["bits"] == 8
+    assert found["accuracy_by_step"][-1] > 0.85
+    assert "an integer network" in command("evaluate", "in", "--data", "others.npz", "--attack", 0.05).error
+
+
 @pytest.mark.parametrize("said", [("--policy", "gap"), ("--min-steps", 2), ("--max-loss", 0), ("--chunk", 4)])
 def test_what_says_how_a_program_runs_is_refused_for_files(command, converted: Path, said: tuple[str, object]) -> None:
     done = command("export", converted, "net.npz", "--to", "lava", *said)
