@@ -6,6 +6,7 @@ the command line ends with.
 
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from importlib import import_module
 from pathlib import Path
 
@@ -103,7 +104,8 @@ def call_named(spec: str, returns: str) -> object:
     if added:
         sys.path.append(here)
     try:
-        result: object = getattr(import_module(module), function)()
+        with redirect_stdout(sys.stderr):  # stdout may be one JSON object
+            result: object = getattr(import_module(module), function)()
     except (Exception, SystemExit) as error:
         raise SpikeportError(
             f"{spec} failed with {type(error).__name__}: {error}; it must be importable from here and, "

@@ -61,7 +61,10 @@ RecalibrateSamples = Annotated[
         "--recalibrate-samples", min=1, metavar="N", help=f"{_WITH}take the first so many of --recalibrate (all)."
     ),
 ]
-Seed = Annotated[int | None, typer.Option("--seed", min=0, help=f"{_WITH}every chip and read follows from it (0).")]
+Seed = Annotated[
+    int | None,
+    typer.Option("--seed", min=0, max=options.MOST_SEED, help=f"{_WITH}every chip and read follows from it (0)."),
+]
 Tile = Annotated[
     tuple[int, int] | None,
     typer.Option("--tile", metavar="R C", help=f"{_WITH}rows and columns of an array (256 256)."),

@@ -85,10 +85,13 @@ def export_network(
     """
     from .._check import SpikeportError
     from ..evaluation.compiled import FORMATS, export_programs
+    from ..evaluation.exchange import TARGETS
     from ..evaluation.exchange import export_network as write
     from ..evaluation.folder import read_folder
     from ..inference import FixedSteps
 
+    if to not in (*TARGETS, *FORMATS):
+        raise SpikeportError(f"a network cannot go to {to!r}; choose one of {', '.join((*TARGETS, *FORMATS))}")
     chosen = options.parse_policy(policy, min_steps, max_loss)
     if to not in FORMATS:
         of_programs = {"--policy": policy != "confidence", "--min-steps": min_steps > 1, "--chunk": chunk > 1}

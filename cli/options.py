@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # heavy parts are imported when a command runs, so that --hel
     from ..inference import FixedSteps
 
 MAX_LOSS = 0.001  # of the accuracy
+MOST_SEED = (1 << 32) - 1
 AllowCode = Annotated[
     bool, typer.Option("--allow-code", help="Trust MODEL and DATA that run code: .pt2 programs, Python functions.")
 ]
@@ -75,7 +76,7 @@ PolicyOption = Annotated[
 Scale = Annotated[
     str | None, typer.Option("--scale", metavar="S", help="The network sees (x · S − mean) / std; 1/255 is accepted.")
 ]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Every random choice follows from it.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, max=MOST_SEED, help="Every random choice follows from it.")]
 Std = Annotated[str | None, typer.Option("--std", metavar="D[,D...]", help="Divide by, per channel.")]
 Timing = Annotated[
     bool, typer.Option("--timing/--no-timing", help="Measure the wall time of early exit and of the fixed window.")

@@ -34,7 +34,8 @@ Compare = Annotated[
 ]
 Data = Annotated[str, typer.Option("--data", metavar="DATA", help=options.DATA_HELP, show_default=False)]
 FaultSeed = Annotated[
-    int | None, typer.Option("--fault-seed", min=0, help="Where faults fall follows from it (default 0).")
+    int | None,
+    typer.Option("--fault-seed", min=0, max=options.MOST_SEED, help="Where faults fall follows from it (default 0)."),
 ]
 FaultsOption = Annotated[
     str | None,

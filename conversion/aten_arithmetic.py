@@ -90,6 +90,10 @@ def _affine(importer: Importer, fx_node: Any, x: Any, factor: Any, shift: Any) -
 def _per_channel(constant: Any, shape: tuple[int, ...]) -> np.ndarray:
     """A constant that broadcasts against (batch, *shape), as (), (channels,) or the whole shape."""
     array = np.asarray(constant, dtype=np.float32)
+    if array.ndim > len(shape) and len(array) > 1:  # expanded over the batch that the network was traced with
+        if not (array == array[:1]).all():
+            raise UnsupportedError("a constant that differs between samples")
+        array = array[:1]
     if array.size == 1:
         return array.reshape(())
     full = np.broadcast_to(array.reshape((1,) * (len(shape) + 1 - array.ndim) + array.shape), (1, *shape))[0]
@@ -175,8 +179,16 @@ def transpose(importer: Importer, fx_node: Any, x: Any, first: int, second: int)
 
 @handles("dropout", "clone", "alias", "detach", "contiguous", "_to_copy", "lift_fresh_copy", "to")
 def unchanged(importer: Importer, fx_node: Any, x: Any, *arguments: Any) -> None:
-    """Nothing happens to the value in eval mode."""
+    """Nothing happens to the value in eval mode; floating-point types are all computed in float32."""
+    kind = fx_node.meta["val"].dtype
+    if not kind.is_floating_point:
+        raise UnsupportedError(f"a cast to {str(kind).removeprefix('torch.')}, which rounds: leave it out")
     importer.alias(fx_node, importer.moved_value(x), importer.batch_axis.get(x.name, 0))
+
+
+@handles("_assert_tensor_metadata")
+def asserted(importer: Importer, fx_node: Any, *arguments: Any) -> None:
+    """What a cast expects of its input; nothing reads it."""
 
 
 @handles("pad", "constant_pad_nd")

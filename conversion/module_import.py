@@ -34,17 +34,56 @@ def import_module(module: nn.Module, input_shape: Sequence[int], *, name: str | 
     The copy that is read is in eval mode: dropout is gone and batch norm uses its statistics.
     Raises UnsupportedError that lists every operator that is not covered, RangeError for NaN or infinite weights.
     """
-    frozen = copy.deepcopy(module).eval().to(device="cpu", dtype=torch.float32)
+    name = name or type(module).__name__
+    frozen = _copied(module, name)
     _check_weights(frozen)
     example = torch.rand(EXAMPLE_BATCH, *input_shape, generator=torch.Generator().manual_seed(0))
-    name = name or type(module).__name__
     program = _export(with_plain_attention(copy.deepcopy(frozen)), example, name)
 
     def run(x: np.ndarray) -> np.ndarray:
         with torch.inference_mode(), quiet():
             return np.asarray(frozen(torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32))).numpy())
 
-    return source_of_program(program, name, run, state_sha256(frozen), "torch.nn.Module")
+    source = source_of_program(program, name, run, state_sha256(frozen), "torch.nn.Module")
+    _require_samples_apart(run, example.numpy(), name)
+    return source
+
+
+def _copied(module: nn.Module, name: str) -> nn.Module:
+    """A copy in eval mode, in float32 on the CPU."""
+    computed = [  # what hooks compute anew at each call (weight norm), which torch does not copy
+        (part.__dict__, key, value)
+        for part in module.modules()
+        for key, value in part.__dict__.items()
+        if isinstance(value, Tensor) and not value.is_leaf
+    ]
+    try:
+        for held, key, value in computed:
+            held[key] = value.detach()
+        return copy.deepcopy(module).eval().to(device="cpu", dtype=torch.float32)
+    except Exception as error:
+        raise SpikeportError(
+            f"{name} cannot be copied to the CPU in float32 ({type(error).__name__}: {error}); "
+            "hand over a plain float module whose weights have values"
+        ) from error
+    finally:
+        for held, key, value in computed:
+            held[key] = value
+
+
+def _require_samples_apart(run: Any, x: np.ndarray, name: str) -> None:
+    """Raise UnsupportedError where a sample's output depends on how many there are."""
+    try:
+        whole, fewer = run(x), run(x[:-1])
+    except Exception as error:
+        raise UnsupportedError(
+            f"{name} takes no other batch than {len(x)}", [f"{type(error).__name__}: {error}"]
+        ) from error
+    if whole[:-1].shape != fewer.shape or not np.allclose(whole[:-1], fewer, rtol=1e-3, atol=1e-4):
+        raise UnsupportedError(
+            f"{name} treats batches of different sizes differently",
+            ["a sample's output must not depend on the others, nor on x.shape[0]"],
+        )
 
 
 def state_sha256(module: nn.Module) -> str:
@@ -61,6 +100,9 @@ def _check_weights(module: nn.Module) -> None:
     empty = [key for key, value in module.state_dict().items() if is_lazy(value)]
     if empty:
         raise SpikeportError(f"these weights have no values yet: {empty}; call the module once on an example first")
+    packed = [key for key, value in module.state_dict().items() if not isinstance(value, Tensor)]
+    if packed:
+        raise UnsupportedError(f"these weights are packed, not tensors: {packed[:5]}", ["convert the float network"])
     bad = [key for key, value in module.state_dict().items() if not torch.isfinite(value).all()]
     if bad:
         raise RangeError(f"these weights hold NaN or infinity: {bad}; repair or retrain the network")
@@ -145,5 +187,12 @@ def _take(importer: Importer, fx_node: Any) -> None:
         handler(importer, fx_node, *importer.arguments(fx_node))
     except UnsupportedError as error:
         importer.refuse(fx_node, str(error))
-    except (AttributeError, IndexError, KeyError, TypeError) as error:  # a form of the call that no handler foresaw
+    except (
+        AttributeError,
+        IndexError,
+        KeyError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:  # a form of the call that no handler foresaw
         importer.refuse(fx_node, f"this form is not supported ({type(error).__name__}: {error})")

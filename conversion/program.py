@@ -122,6 +122,9 @@ def _load(path: Path) -> ExportedProgram:
 
 def _check_weights(program: ExportedProgram, path: Path) -> None:
     held: dict[str, Any] = {**program.state_dict, **program.constants}
+    double = [name for name, value in program.state_dict.items() if value.dtype == torch.float64]
+    if double:
+        raise UnsupportedError(f"{path} holds float64 weights ({double[0]}, ...)", ["export model.float()"])
     bad = [name for name, value in held.items() if isinstance(value, Tensor) and not torch.isfinite(value).all()]
     if bad:
         raise RangeError(f"these weights of {path} hold NaN or infinity: {bad}; repair or retrain the network")
@@ -133,6 +136,11 @@ def _input(program: ExportedProgram, path: Path) -> tuple[int | None, tuple[int,
     values = [node.meta.get("val") for node in program.graph.nodes if node.op == "placeholder" and node.name in names]
     if len(names) != 1 or len(values) != 1 or not isinstance(values[0], Tensor) or values[0].ndim < 2:
         raise UnsupportedError(f"{path} takes {len(names)} inputs; export it with one tensor (batch, *features)")
+    returned = program.call_spec.out_spec
+    if returned is not None and not returned.is_leaf():
+        raise UnsupportedError(f"{path} returns a {returned.type.__name__}; export a network that returns one tensor")
+    if values[0].dtype != torch.float32:
+        raise UnsupportedError(f"{path} takes {values[0].dtype}; export the network in float32, with float32 inputs")
     batch, *features = values[0].shape
     if any(not isinstance(size, int) for size in features):
         raise UnsupportedError(f"{path} leaves feature axes open: {features}; export it with only the batch dynamic")

@@ -69,8 +69,7 @@ def _objection(graph: Graph, node: Node) -> str:
         return f"{what}: {ANY_FUNCTION}, or retrain with ReLU and batch norm"
     if node.operator == "multiply":
         return f"a product of two rates: {ANY_FUNCTION}, or replace it by a convolution or a constant factor"
-    before_neuron = all(graph.by_name[name].operator == "activation" for name in graph.consumers[node.name])
-    if is_maximum(node) and not before_neuron and any(_carries_rates(graph, source) for source in node.sources):
+    if is_maximum(node) and any(_carries_rates(graph, source) for source in node.sources):
         return (
             "the maximum of rates is not known at a step: put it directly after a ReLU, use average pooling, or "
             f"{ANY_FUNCTION}"
@@ -181,7 +180,11 @@ def _scaled_weight(reader: Node, factor: np.ndarray, shape: Shape) -> np.ndarray
     if factor.ndim == 0:
         return np.asarray(weight * factor)
     if reader.operator == "linear":
-        return np.asarray(weight * factor) if len(shape) == 1 else None
+        by_token = np.broadcast_to(factor, shape) if factor.ndim == len(shape) else None
+        if by_token is None:
+            return None
+        rows = by_token.reshape(-1, shape[-1])
+        return np.asarray(weight * rows[0]) if (rows == rows[:1]).all() else None
     if factor.ndim > 1:
         return None
     groups = reader.attributes["groups"]

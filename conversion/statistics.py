@@ -94,9 +94,19 @@ def channels(graph: Graph, node: Node) -> int:
 
 
 def channel_axis(graph: Graph, node: Node) -> int:
-    """The feature axis of the channels: the first, but the last of a sequence of tokens, which linear layers read."""
-    linear = any(graph.by_name[name].operator == "linear" for name in graph.consumers[node.name])
-    return len(graph.shapes[node.name]) - 1 if linear else 0
+    """The feature axis of the channels: the first, but the last of a sequence of tokens, which linear layers read.
+
+    Scales are looked through: a spiking Graph has them where the analog one has none.
+    """
+    return len(graph.shapes[node.name]) - 1 if _feeds_linear(graph, node.name) else 0
+
+
+def _feeds_linear(graph: Graph, name: str) -> bool:
+    readers = [graph.by_name[reader] for reader in graph.consumers[name]]
+    return any(
+        reader.operator == "linear" or (reader.operator == "scale" and _feeds_linear(graph, reader.name))
+        for reader in readers
+    )
 
 
 def by_unit(graph: Graph, node: Node, array: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ Need to Compile" (DyCL), arXiv 2307.04963; there by rewriting its source, here f
 
 import json
 import logging
+import re
 import shutil
 import tempfile
 import warnings
@@ -106,8 +107,16 @@ def _require_free(folder: Path, *, overwrite: bool) -> None:
         raise SpikeportError(f"{folder} cannot be made, because {folder.parent} is no folder; make it first.")
     if folder.exists() and not overwrite:
         raise SpikeportError(f"{folder} is there already; choose another folder, or pass --overwrite to replace it.")
-    if folder.exists() and not (folder / ABOUT).is_file():
+    if not folder.exists():
+        return
+    if not (folder / ABOUT).is_file():
         raise SpikeportError(f"{folder} holds no programs, so it is not replaced; choose another folder.")
+    own = {ABOUT, "host.py", *(f"{name}.{to}" for name in PROGRAMS for to in FORMATS)}
+    if foreign := sorted(entry.name for entry in folder.iterdir() if entry.name not in own):
+        raise SpikeportError(
+            f"{folder} holds what no export wrote ({', '.join(foreign[:5])}), so it is not replaced; "
+            f"choose another folder."
+        )
 
 
 def _exported(name: str, program: nn.Module, example: tuple[Tensor, ...]) -> torch.export.ExportedProgram:
@@ -134,10 +143,18 @@ def _write(program: torch.export.ExportedProgram, path: Path, to: str) -> None:
             raise ValueError("nothing was made")
         made.save(path, external_data=False)
     except Exception as error:
-        said = str(error).strip().splitlines()[0]
         raise UnsupportedError(
-            "no ONNX program can be made", [f"{path.stem}: {type(error).__name__}: {said}"]
+            "no ONNX program can be made", [f"{path.stem}: {_reason(error)} (remedy: --to pt2)"]
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    """The last cause of an exporter's error, in one line without the colours of its terminal."""
+    cause: BaseException = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", str(cause)).strip().splitlines() or [""]
+    return f"{type(cause).__name__}: {lines[0]}"
 
 
 @contextmanager

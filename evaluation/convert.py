@@ -235,7 +235,8 @@ def _labels(calibration: Dataset, ann_output: np.ndarray) -> np.ndarray:
     classes = ann_output.shape[1] if ann_output.ndim == 2 else 0
     if classes < 2:
         raise ShapeError(
-            f"the network's output has the shape {ann_output.shape[1:]}, but (classes,) was wanted, with 2 or more"
+            f"the network's output has the shape {ann_output.shape[1:]}, but (classes,) was wanted, with 2 or more: "
+            "end with global pooling or a flatten"
         )
     if calibration.y is None:
         return np.asarray(ann_output.argmax(1))

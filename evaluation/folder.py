@@ -37,6 +37,7 @@ NETWORK, ANN, EXIT, REPORT, PAGE = (
 FILES = (NETWORK, INTEGER, ANN, EXIT, REPORT, PAGE)
 HASHED = (NETWORK, INTEGER, ANN, EXIT)  # report.json holds their sha256, and one over itself
 NEEDED = (NETWORK, EXIT)  # a network trained with spikes comes from no other; some have no integer form
+LONGEST_NAME = 255 - len(".partial-") - 16  # bytes; what is written first has a longer one
 PARTIAL = re.compile(r".*\.partial-[0-9a-f]{16}")
 _MAX_REPORT_BYTES = 1 << 26
 
@@ -76,6 +77,8 @@ def require_free(path: Path, *, overwrite: bool) -> None:
         raise SpikeportError(
             f"{path} cannot be made, because {path.parent} may not be written to; choose another place."
         )
+    if len(os.fsencode(path.name)) > LONGEST_NAME:
+        raise SpikeportError(f"the folder's name has more than {LONGEST_NAME} bytes; choose a shorter one.")
     if not path.exists():
         return
     if not overwrite:
@@ -267,7 +270,14 @@ def _checksum(report: Mapping[str, Any]) -> str:
 
 def _real(path: Path) -> Path:
     """The place itself: what a link points to is replaced, not the link."""
-    return path.resolve() if path.is_symlink() or path.name in ("", ".", "..") else path
+    if not (path.is_symlink() or path.name in ("", ".", "..")):
+        return path
+    try:
+        return path.resolve(strict=path.is_symlink() and not path.exists())
+    except FileNotFoundError:
+        return path.resolve()
+    except (OSError, RuntimeError) as error:  # as the version of Python has it
+        raise SpikeportError(f"{path} is a link that leads to itself; remove it or choose another place.") from error
 
 
 def _escaped(name: str) -> str:

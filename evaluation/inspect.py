@@ -48,6 +48,11 @@ def describe(
         return Description({"kind": kind, **found, "unsupported": list(error.problems or [str(error)])}, error)
     graph = simplified(source.graph)
     facts = {"kind": kind, **_of_graph(source.graph, Path(source.name)), "sha256": source.sha256}
+    if len(facts["output_shape"]) != 1:
+        shape = tuple(facts["output_shape"])
+        said = f"the output has the shape {shape}, but (classes,) is wanted: end with global pooling or a flatten"
+        problem = UnsupportedError("this network is no classifier", [said])
+        return Description({**facts, "notes": list(source.notes), "spikes": [], "unsupported": [said]}, problem)
     facts["notes"] = list(source.notes)
     refused = {code: refusal for code in KINDS if (refusal := _refusal(graph, code))}
     facts["spikes"] = [code for code in KINDS if code not in refused]

@@ -6,7 +6,7 @@ from typing import Generic, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from .._check import RangeError, ShapeError
+from .._check import RangeError, ShapeError, UnsupportedError
 from .checks import require_window
 from .rules import AnyRule, Decision, ask
 
@@ -36,11 +36,14 @@ class StreamingSession(Generic[State]):
     """Push frames, get decisions.  A decision ends its sample; the next frame begins another from a fresh state.
 
     The rule is asked after every frame, so decisions do not depend on how the frames are cut into pushes.
-    Raises RangeError if the rule cannot stop within the engine's steps.
+    Raises RangeError if the rule cannot stop within the engine's steps, UnsupportedError for an engine that takes one
+    constant input a sample.
     """
 
     def __init__(self, engine: SequenceEngine[State], rule: AnyRule) -> None:
         require_window(str(rule), rule.min_steps, engine.max_steps)
+        if getattr(engine, "constant_input", False):
+            raise UnsupportedError("the engine takes one constant input a sample; make it with constant_input=False")
         self._engine, self._rule = engine, rule
         self.reset()
 
@@ -56,8 +59,9 @@ class StreamingSession(Generic[State]):
         The frames are taken as the iteration goes; stop iterating and the rest is not looked at.
         Raises ShapeError for frames without a time axis, RangeError for NaN and infinity.
         """
-        if frames.ndim < 2:
-            raise ShapeError(f"the frames have shape {tuple(frames.shape)}, but (steps, *features) was wanted")
+        if not isinstance(frames, Tensor) or frames.ndim < 2:
+            found = tuple(frames.shape) if isinstance(frames, Tensor) else type(frames).__name__
+            raise ShapeError(f"the frames are {found}, but a tensor (steps, *features) was wanted")
         for frame in frames:
             if not bool(torch.isfinite(frame).all()):
                 raise RangeError("a frame holds NaN or infinity; repair the source of the frames")

@@ -49,7 +49,8 @@ def follow_reference(value: Tensor, age: Tensor, decoded: Tensor, neuron: Differ
         share = torch.zeros_like(v)
         for k in reversed(range(neuron.levels)):
             share = torch.where(size >= 2.0**-k, 2.0**-k, share)
-        decoded = decoded + torch.copysign(theta * share, v) / t
+        size = theta * share
+        decoded = decoded + torch.where(v < 0, -size, size) / t  # no copysign: ONNX has none
         decoded = decoded if neuron.line else decoded.clamp(min=0)
         steps[index] = decoded
     return steps

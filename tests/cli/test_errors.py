@@ -33,6 +33,10 @@ def relu(): return Net(nn.ReLU())
 def gelu(): return Net(nn.Sequential(nn.GELU(), nn.LayerNorm(16)))
 def softmax(): return Net(nn.Softmax(1))
 def branch(): return Net(nn.ReLU(), branch=True)
+def prints():
+    print("hello from the factory")
+    return relu()
+def map(): return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 10, 1))
 def nan():
     net = relu()
     net.last.weight.data[0, 0] = float("nan")
@@ -107,6 +111,19 @@ def test_weights_that_are_not_finite_are_refused(command, zoo: Callable[[str], s
     check(command(*arguments(zoo("nan")), "-o", "out", "--allow-code"), 2, "last.weight", "NaN")
 
 
+def test_what_a_factory_prints_stays_off_the_one_object(command, zoo: Callable[[str], str]) -> None:
+    done = command("inspect", zoo("prints"), "--input-shape", "1,8,8", "--allow-code", "--json")
+    assert done.json["operators"]["linear"] == 2
+    assert "hello from the factory" in done.err
+
+
+def test_a_network_that_gives_a_map_is_no_classifier(command, zoo: Callable[[str], str], arguments: Arguments) -> None:
+    check(command(*arguments(zoo("map")), "-o", "out", "--allow-code"), 2, "(10, 6, 6)", "global pooling")
+    done = command("inspect", zoo("map"), "--input-shape", "1,8,8", "--allow-code", "--json")
+    assert done.code == 4
+    assert "global pooling" in done.json["unsupported"][0]
+
+
 RNG = np.random.default_rng(0)
 X, Y = RNG.random((60, 8, 8)), np.arange(60) % 10
 NAN = X.copy()
@@ -145,6 +162,7 @@ def test_bad_calibration_data_end_with_2(
         ["--spikes", "graded"],
         ["--timesteps", "0"],
         ["--seed", "-1"],
+        ["--seed", "4294967296"],
         ["--scale", "abc"],
         ["--scale", "0"],
         ["--mean", "1,2,3"],
@@ -155,9 +173,12 @@ def test_bad_calibration_data_end_with_2(
         ["--weights", "w.safetensors"],
         ["--no-such-option"],
         ["-o", "missing/out"],
+        ["-o", 240 * "n"],
+        ["-o", "loop"],
     ],
 )
 def test_bad_options_end_with_2(command, model: Path, arguments: Arguments, extra: list[str]) -> None:
+    Path("loop").symlink_to("loop")
     check(command(*arguments(model), "-o", "out", *extra), 2)
     done = command(*arguments(model), "-o", "out", *extra, "--json")
     assert done.code == 2

@@ -38,6 +38,12 @@ def test_a_nir_file_becomes_a_folder_that_evaluates_and_runs(command, tmp_path: 
     assert ran.json["energy"]["chip"] == "loihi2"
 
 
+def test_another_format_is_refused_with_all_that_there_are(command) -> None:
+    done = command("export", "one", "out", "--to", "tflite")
+    assert done.code == 2
+    assert "nir, brian2, lava, pt2, onnx" in done.error
+
+
 @pytest.mark.needs("nir")
 def test_inputs_too_small_to_make_a_spike_are_refused(command, tmp_path: Path) -> None:
     export_nir(network(), tmp_path / "net.nir")

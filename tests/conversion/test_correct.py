@@ -5,9 +5,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from spikeport.conversion.correct import corrected
+from spikeport.conversion.module_import import import_module
+from spikeport.conversion.rewrite import simplified
 from spikeport.conversion.source import analog_output
 from spikeport.conversion.spiking import spiking
 from spikeport.conversion.statistics import by_channel, watch
@@ -39,6 +41,23 @@ def mean_errors(graph: Graph, analog: Graph, x: np.ndarray) -> dict[str, np.ndar
         name: np.abs(theta[name] * found[name][0].numpy() - torch.cat(parts, 1).mean(1).numpy())
         for name, parts in wanted.items()
     }
+
+
+@pytest.mark.parametrize("width", [8, 16])
+def test_linear_layers_on_tokens_keep_the_tokens_scales_in_their_weights(width: int) -> None:
+    """A factor that is equal for all tokens is one of the columns; biases are those of the last axis."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        parts = [nn.Flatten(1, 2), nn.Linear(8, width), nn.ReLU(), nn.Linear(width, 8), nn.ReLU()]
+        module = nn.Sequential(*parts, nn.Flatten(), nn.Linear(64, 5))
+    x = np.random.default_rng(0).random((64, 1, 8, 8), np.float32)
+    analog = simplified(import_module(module, (1, 8, 8)).graph)
+    plain = converted(analog, x, MeanSquare())
+    assert not plain.of_operator("scale")
+    better = corrected(plain, analog, x, STEPS)
+    wanted = analog_output(analog, x)
+    errors = [np.abs(outputs_over_time(graph, x, 64)[-1].numpy() / 64 - wanted).mean() for graph in (plain, better)]
+    assert max(errors) < 0.1 * np.abs(wanted - wanted.mean(0)).mean()
 
 
 @pytest.mark.parametrize("code", ["binary", "signed"])

@@ -150,6 +150,12 @@ MODULES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
         lambda: layers(nn.utils.parametrizations.weight_norm(nn.Linear(5, 9)), nn.ReLU()),
         (5,),
     ),
+    "weight norm by hooks": (lambda: layers(nn.utils.weight_norm(nn.Linear(5, 9)), nn.ReLU()), (5,)),
+    "constant expanded over the batch": (
+        lambda: Of(lambda n, x: (n.a(x) + n.s.expand(len(x), -1, -1)).relu(), a=nn.Linear(4, 4), s=torch.rand(1, 1, 4)),
+        (4, 4),
+    ),
+    "cast to float": (lambda: Of(lambda n, x: n.conv(x.float()).relu(), conv=conv(2, 4, 3)), IMAGE),
     "relu of relu": (lambda: layers(nn.Linear(5, 9), nn.ReLU(), nn.ReLU6(), nn.Hardtanh(0, 1), nn.ReLU()), (5,)),
 }
 
@@ -158,9 +164,9 @@ def made(make: Callable[[], nn.Module], shape: tuple[int, ...]) -> nn.Module:
     """The module with weights, and with batch norm statistics that are not 0 and 1."""
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        module = make()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            module = make()
             module(torch.rand(2, *shape))
         for part in module.modules():
             if isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d):
@@ -293,6 +299,9 @@ def by_the_data(net: Of, x: Tensor) -> Tensor:
         (lambda net, x: F.threshold(x, 0.1, 0.0), "threshold"),
         (lambda net, x: torch.stack([x, x]), "batch"),
         (by_the_data, "control flow"),
+        (lambda net, x: x.relu().int().float(), "rounds"),
+        (lambda net, x: x.relu() / x.shape[0], "batches of different sizes"),
+        (lambda net, x: x.relu() + torch.arange(len(x)).reshape(-1, 1, 1, 1), "differs between samples"),
     ],
 )
 def test_what_cannot_be_read_is_refused(function: Callable[..., Tensor], word: str) -> None:
@@ -332,6 +341,19 @@ def test_weights_that_are_not_finite_are_refused_by_name(value: float) -> None:
 def test_weights_without_values_are_refused_by_name() -> None:
     with pytest.raises(SpikeportError, match=r"0\.weight.*call the module once"):
         import_module(nn.Sequential(nn.LazyLinear(3), nn.ReLU()), (3,))
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "word"),
+    [
+        (lambda net: net.to("meta"), SpikeportError, "weights have values"),
+        (lambda net: torch.ao.quantization.quantize_dynamic(net, {nn.Linear}), UnsupportedError, "convert the float"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")  # torch says that these will go
+def test_weights_of_another_kind_are_refused(make: Callable[..., nn.Module], error: type, word: str) -> None:
+    with pytest.raises(error, match=word):
+        import_module(make(nn.Sequential(nn.Linear(3, 3), nn.ReLU())), (3,))
 
 
 def talkative(net: Of, x: Tensor) -> Tensor:

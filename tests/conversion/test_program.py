@@ -131,6 +131,31 @@ def infected(program: Path, marker: Path) -> bytes:
     return buffer.getvalue()
 
 
+class Named(nn.Module):
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return {"logits": self.net(x)}
+
+
+@pytest.mark.parametrize(
+    ("make", "kind", "word"),
+    [
+        (lambda: Named(Net(nn.ReLU())), torch.float32, "returns a dict"),
+        (lambda: Net(nn.ReLU()).double(), torch.float64, "float64 weights"),
+        (lambda: nn.Sequential(nn.Flatten(), nn.ReLU()), torch.float64, "float32 inputs"),
+    ],
+)
+def test_programs_of_another_form_are_refused(
+    make: Callable[[], nn.Module], kind: torch.dtype, word: str, tmp_path: Path
+) -> None:
+    torch.export.save(torch.export.export(make().eval(), (torch.rand(2, *SHAPE, dtype=kind),)), tmp_path / "net.pt2")
+    with pytest.raises(UnsupportedError, match=word):
+        open_model(str(tmp_path / "net.pt2"), allow_code=True)
+
+
 def test_an_operator_that_is_not_covered_is_named(tmp_path: Path) -> None:
     save(tmp_path / "net.pt2", activation=nn.Softplus())
     with pytest.raises(UnsupportedError, match=r"features\.2") as caught:

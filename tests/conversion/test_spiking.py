@@ -8,21 +8,22 @@ import pytest
 import torch
 from torch import Tensor
 
+from spikeport import UnsupportedError
 from spikeport.conversion.rewrite import simplified
 from spikeport.conversion.source import analog_output
-from spikeport.conversion.spiking import spiking
+from spikeport.conversion.spiking import require_convertible, spiking
 from spikeport.conversion.thresholds import MeanSquare
 from spikeport.networks.engine import Engine
 from spikeport.networks.graph import Graph, Node, make_node
 from spikeport.networks.outputs import outputs_over_time
 
-RNG = np.random.default_rng(0)
 POOL = {"kernel": (2, 2), "stride": (2, 2), "padding": (0, 0)}
 CODES = ("binary", "signed")
 
 
 def weights(*shape: int) -> np.ndarray:
-    return (RNG.normal(size=shape) / np.sqrt(np.prod(shape[1:]))).astype(np.float32)
+    """The same for the same shape, whatever other tests drew."""
+    return (np.random.default_rng(shape).normal(size=shape) / np.sqrt(np.prod(shape[1:]))).astype(np.float32)
 
 
 def conv(name: str, source: str, outputs: int, inputs: int, **options: Any) -> Node:
@@ -147,6 +148,14 @@ def test_consecutive_scales_are_one() -> None:
     (scale,) = after.of_operator("scale")
     np.testing.assert_allclose(scale.arrays["factor"], norm.arrays["factor"] * theta["a1"], rtol=1e-5)
     np.testing.assert_array_equal(scale.arrays["shift"], norm.arrays["shift"])
+
+
+def test_a_maximum_of_mean_rates_is_refused_wherever_it_stands() -> None:
+    mean, top = make_node("mean", "average_pool", ["a1"], **POOL), make_node("top", "max_pool", ["mean"], **POOL)
+    after = [relu("a2", "top"), make_node("flat", "flatten", ["a2"]), linear("head", "flat", 5, 16)]
+    graph = simplified(whole(conv("c1", "x", 4, 2), relu("a1", "c1"), mean, top, *after))
+    with pytest.raises(UnsupportedError, match=r"top .*maximum of rates"):
+        require_convertible(graph)
 
 
 @pytest.mark.parametrize("code", CODES)

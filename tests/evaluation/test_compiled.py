@@ -11,8 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from spikeport import CorruptFileError, RangeError, ShapeError, SpikeportError, UnsupportedError
+from spikeport.conversion.module_import import import_module
+from spikeport.conversion.rewrite import simplified
+from spikeport.conversion.spiking import prepared, spiking
+from spikeport.conversion.thresholds import MeanSquare
 from spikeport.evaluation.compiled import CompiledNetwork, export_programs
 from spikeport.evaluation.policies import Policy
 from spikeport.inference import (
@@ -123,6 +128,35 @@ def test_what_the_programs_cannot_take_is_refused(exported: Export, x: torch.Ten
     (tmp_path / "other").mkdir()
     with pytest.raises(SpikeportError, match="holds no programs"):
         export_programs(network(), RULES["patience"], tmp_path / "other", to="pt2", max_steps=T, overwrite=True)
+
+
+@pytest.mark.slow
+def test_only_what_an_export_wrote_is_replaced(tmp_path: Path) -> None:
+    out, rule = tmp_path / "out", RULES["patience"]
+    export_programs(network(), rule, out, to="pt2", max_steps=T)
+    export_programs(network(), rule, out, to="pt2", max_steps=T, overwrite=True)
+    (out / "thesis.tex").write_text("years of work")
+    with pytest.raises(SpikeportError, match=r"thesis\.tex.*not replaced"):
+        export_programs(network(), rule, out, to="pt2", max_steps=T, overwrite=True)
+    assert (out / "thesis.tex").read_text() == "years of work"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("to", FORMATS)
+def test_differential_networks_decide_alike(to: str, tmp_path: Path) -> None:
+    rule = DynamicConfidence(MaxSoftmax(1.0), 0.4)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        module = nn.Sequential(nn.Flatten(), nn.Linear(32, 16), nn.ReLU(), nn.Linear(16, 4))
+    x = torch.randn(80, 2, 4, 4, generator=torch.Generator().manual_seed(1))
+    graph = prepared(simplified(import_module(module, (2, 4, 4)).graph), "differential")
+    graph = spiking(graph, MeanSquare().thresholds(graph, x.numpy(), T), "differential")
+    export_programs(graph, rule, tmp_path / "out", to=to, max_steps=T)
+    wanted = run_with_exit(Engine(graph, max_steps=T), x, rule)
+    assert len(set(wanted.steps.tolist())) > 2
+    found = CompiledNetwork(tmp_path / "out").decide(x)
+    assert float((found.label != wanted.label).double().mean()) < 0.03, "a last bit may tip a spike"
+    assert float((found.steps != wanted.steps).double().mean()) < 0.05
 
 
 def test_what_has_no_program_is_refused_before_anything_is_written(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from spikeport import RangeError, ShapeError
+from spikeport import RangeError, ShapeError, UnsupportedError
 from spikeport.inference import DynamicConfidence, FixedSteps, MaxSoftmax, StreamingSession, decide
 from spikeport.networks.engine import Engine
 from spikeport.networks.graph import Graph, make_node
@@ -77,3 +77,12 @@ def test_what_cannot_be_is_refused(engine, frames):
         list(StreamingSession(engine, RULE).push(frames[:, 0]))
     with pytest.raises(RangeError, match="NaN"):
         list(StreamingSession(engine, RULE).push(frames * float("nan")))
+
+
+def test_engines_and_frames_that_cannot_be_streamed_are_refused(engine, frames):
+    session = StreamingSession(engine, RULE)
+    with pytest.raises(ShapeError, match="list"):
+        list(session.push(frames.tolist()))
+    constant = Engine(engine.graph, max_steps=T)
+    with pytest.raises(UnsupportedError, match="constant_input=False"):
+        StreamingSession(constant, RULE)
