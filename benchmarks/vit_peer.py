@@ -1,7 +1,7 @@
 """The small vision transformer in spikes, ours beside SpikingJelly's spatio-temporal approximation (STA).
 
-python benchmarks/vit_table.py --data DIR --epochs 3 --keep FOLDER
-python benchmarks/vit_peer.py --data DIR --weights FOLDER/vit_3_0.safetensors [--limit 1000] [--steps 2 4 8 32]
+python benchmarks/vit_table.py --data DIR --epochs 6 --keep FOLDER
+python benchmarks/vit_peer.py --data DIR --weights FOLDER/vit_6_0.safetensors [--limit 1000] [--steps 2 4 8 32]
 
 Both are calibrated on training images that trained nothing (ours on 4,000, theirs on 1,000: it keeps a running mean).
 Theirs is converted anew for each window, as its thresholds depend on it; ours is converted once and read step by step.

@@ -1,6 +1,6 @@
 """Train a small vision transformer on Fashion-MNIST, convert it with differential spikes, and compare it with itself.
 
-python benchmarks/vit_table.py [--data DIR] [--epochs 4] [--steps 8] [--seed 0] [--keep FOLDER]
+python benchmarks/vit_table.py [--data DIR] [--epochs 6] [--steps 8] [--seed 0] [--keep FOLDER]
 
 Trained on the training images but the last 4,000, which calibrate the conversion; measured once on all test images.
 The result goes to benchmarks/results/vit.json.  --keep: the trained weights are kept there and used again.
@@ -75,7 +75,7 @@ def main() -> None:
     """Measure and write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("SPIKEPORT_DATA", ".")))
-    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--limit", type=int, help="measure on the first so many test images")
