@@ -10,6 +10,14 @@ from .output import finish, note, percent, rows
 
 __all__ = ["export_network", "import_network"]
 
+_STEP = "NIR only: the length of a step"
+ReadStep = Annotated[
+    float | None, typer.Option("--dt", metavar="SECONDS", help=f"{_STEP} (what the file says, else 0.0001).")
+]
+WrittenStep = Annotated[
+    float | None, typer.Option("--dt", metavar="SECONDS", help=f"{_STEP} (the reader's own, else 0.0001).")
+]
+
 
 def import_network(
     file: Annotated[
@@ -20,6 +28,7 @@ def import_network(
         str, typer.Option("--calibration", metavar="DATA", help=options.DATA_HELP, show_default=False)
     ],
     timesteps: Annotated[int, typer.Option("--timesteps", min=1, metavar="N", help="The longest window.")] = 32,
+    dt: ReadStep = None,
     scale: options.Scale = None,
     mean: options.Mean = None,
     std: options.Std = None,
@@ -43,7 +52,7 @@ def import_network(
     from ..report import render_report
 
     require_free(out, overwrite=overwrite)
-    network = read_foreign(file, timesteps)
+    network = read_foreign(file, timesteps, dt=dt)
     graph = network.graph if isinstance(network, IntegerProgram) else network
     shapes = graph.shapes[graph.input.name], graph.shapes[graph.output.name][0]
     preprocessing = options.changed(Preprocessing(), scale, mean, std, layout)
@@ -72,6 +81,7 @@ def export_network(
         str | None,
         typer.Option("--reader", metavar="NAME", help="Write NIR as this reader needs it: snntorch, norse or sinabs."),
     ] = None,
+    dt: WrittenStep = None,
     chunk: Annotated[int, typer.Option("--chunk", min=1, metavar="N", help="Steps in one call of a program.")] = 1,
     overwrite: options.OverwriteFile = False,
     as_json: options.Json = False,
@@ -101,8 +111,9 @@ def export_network(
                 f"{', '.join(given)} say how a program runs; they go with {' and '.join(FORMATS)} only"
             )
     held = read_folder(folder)
-    if reader is not None and to != "nir":
-        raise SpikeportError(f"--reader {reader} says how to write a NIR file; it goes with --to nir only")
+    of_nir = [f"--reader {reader}"] * (reader is not None) + [f"--dt {dt}"] * (dt is not None)
+    if of_nir and to != "nir":
+        raise SpikeportError(f"{', '.join(of_nir)} says how to write a NIR file; it goes with --to nir only")
     if to in FORMATS:
         loss = options.loss_of(max_loss)
         rule = chosen if isinstance(chosen, FixedSteps) else chosen.rule(held.exit, max_loss=loss)
@@ -112,7 +123,7 @@ def export_network(
         return
     if file.exists() and not overwrite:
         raise SpikeportError(f"{file} is there already; choose another name, or pass --overwrite to replace it.")
-    said = write(held, to, file, reader=reader)
+    said = write(held, to, file, reader=reader, dt=dt)
     for line in said:
         note(line)
     finish({"file": str(file.resolve()), "to": to, "notes": list(said)}, [str(file)], as_json)

@@ -22,12 +22,17 @@ from .trained import finished
 __all__ = ["TARGETS", "export_network", "imported_network", "read_foreign"]
 
 
-def read_foreign(path: Path, timesteps: int) -> Graph | IntegerProgram:
-    """Read a ``.nir`` file, or a ``.net`` file of lava-dl; raises SpikeportError for others, and what the two raise."""
+def read_foreign(path: Path, timesteps: int, *, dt: float | None = None) -> Graph | IntegerProgram:
+    """Read a ``.nir`` file, or a ``.net`` file of lava-dl; raises SpikeportError for others, and what the two raise.
+
+    dt: seconds of a step, of a ``.nir`` file only.
+    """
     if not path.is_file():
         raise SpikeportError(f"there is no file {path}; give a .nir or a .net file")
     if path.suffix == ".nir":
-        return import_nir(path)
+        return import_nir(path, dt=dt)
+    if dt is not None:
+        raise SpikeportError(f"dt is {dt}, but {path} is no .nir file; leave it out")
     if path.suffix == ".net":
         return import_lava_dl(path, steps=timesteps)
     raise SpikeportError(f"{path} is neither a .nir nor a .net file (ONNX and torch networks go through convert)")
@@ -67,14 +72,16 @@ _OTHERS: Mapping[str, Callable[[Conversion, Path], tuple[str, ...]]] = {"brian2"
 TARGETS = ("nir", *_OTHERS)
 
 
-def export_network(held: Conversion, target: str, path: Path, *, reader: str | None = None) -> tuple[str, ...]:
+def export_network(
+    held: Conversion, target: str, path: Path, *, reader: str | None = None, dt: float | None = None
+) -> tuple[str, ...]:
     """Write the network of a folder for ``target`` and return what to know about it.
 
-    reader: the program that a NIR file is for (see ``hardware.nir``); left out, any.
+    reader: the program that a NIR file is for (see ``hardware.nir``); left out, any.  dt: seconds of its steps.
     Raises SpikeportError for another target, UnsupportedError that lists what has no form there.
     """
     if target not in TARGETS:
         raise SpikeportError(f"a network cannot go to {target!r}; choose one of {', '.join(TARGETS)}")
     if not path.parent.is_dir():
         raise SpikeportError(f"{path} cannot be made, because {path.parent} is no folder; make it first")
-    return export_nir(held.spiking, path, reader=reader) if target == "nir" else _OTHERS[target](held, path)
+    return export_nir(held.spiking, path, reader=reader, dt=dt) if target == "nir" else _OTHERS[target](held, path)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .._check import CorruptFileError, SpikeportError, UnsupportedError
+from .._check import CorruptFileError, RangeError, SpikeportError, UnsupportedError
 from ..networks.file import nodes_of
 from ..networks.graph import Edge, Graph, Node, make_node
 from .hdf5 import Tree, entry
@@ -42,6 +42,8 @@ def graph_of(tree: Tree, path: Path, dt: float | None) -> Graph:
 def _step(root: Tree, dt: float | None) -> float:
     found = float(np.asarray(root.get("metadata", {}).get("dt", DEFAULT_DT))) if dt is None else dt
     if not 0 < found < float("inf"):
+        if dt is not None:
+            raise RangeError(f"dt is {found}; seconds above 0 were wanted")
         raise CorruptFileError(f"dt is {found}; seconds above 0 were wanted")
     return found
 

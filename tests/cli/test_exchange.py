@@ -69,6 +69,20 @@ def test_what_goes_out_to_nir_comes_back(command, tmp_path: Path) -> None:
     assert command("export", "one", "again.nir", "--to", "nir", "--overwrite").code == 0
 
 
+@pytest.mark.needs("nir")
+def test_a_file_is_read_with_the_step_that_it_was_made_for(command, tmp_path: Path) -> None:
+    export_nir(network(), tmp_path / "net.nir")
+    options = ("--calibration", "digits", "--limit", "60", "--timesteps", "6", "--json")
+    first = command("import", "net.nir", "-o", "one", *options).json
+    assert command("export", "one", "ms.nir", "--to", "nir", "--dt", "0.001").code == 0
+    by_definition = {}
+    for dt in ("0.001", "0.0001"):  # with --dt, ours is read as a file of others
+        by_definition[dt] = command("import", "ms.nir", "-o", f"at{dt}", "--dt", dt, *options).json["accuracy_by_step"]
+    assert by_definition["0.001"] == first["accuracy_by_step"] != by_definition["0.0001"]
+    assert "above 0" in command("import", "ms.nir", "-o", "two", "--dt", "0", *options).json["error"]["message"]
+    assert "--to nir only" in command("export", "one", "a.py", "--to", "brian2", "--dt", "0.001").error
+
+
 def test_a_network_of_lava_dl_is_evaluated_in_its_integers(command, data_dir: Path) -> None:
     with np.load(data_dir / "mnist.npz") as data:
         np.savez("pixels.npz", x=data["x_train"][:80].reshape(80, -1), y=data["y_train"][:80])
