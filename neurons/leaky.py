@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from .._check import RangeError
+from .kernels import leaky_eager
 from .kernels.leaky import leaky
+from .kernels.leaky_reference import Firing
 from .layer import FiringOptions, SpikingLayer, decay_of, flat_features, state_type
 
 __all__ = ["IntegrateAndFire", "Leaky", "LeakyState", "lapicque"]
@@ -41,6 +43,7 @@ class Leaky(SpikingLayer[LeakyState]):
 
     state_type = LeakyState
     beta: Tensor
+    threshold: Tensor
 
     def __init__(
         self,
@@ -74,6 +77,11 @@ class Leaky(SpikingLayer[LeakyState]):
 
     def forward(self, x: Tensor, state: LeakyState | None = None) -> tuple[Tensor, LeakyState]:
         """Return spikes (0 or 1) like ``x`` (time, batch, *features) and the state after the last step."""
+        started = None if state is None else state.membrane
+        rule = self._eager_rule() if leaky_eager.serves(x, started) else None
+        if rule is not None:
+            spikes, membrane = leaky_eager.advance(x, started, rule)
+            return spikes, LeakyState(membrane)
         (membrane,) = self._begin(x, self._nothing(x) if state is None else state)
         to_rows, from_rows = _memory_order(x)
         rows = to_rows(x)
@@ -96,6 +104,18 @@ class Leaky(SpikingLayer[LeakyState]):
         )
         membrane = from_rows(membrane.reshape(1, *rows.shape[1:])).squeeze(0)
         return from_rows(spikes.reshape(rows.shape)), LeakyState(membrane)
+
+    def _eager_rule(self) -> leaky_eager.EagerRule | None:
+        """This layer for ``leaky_eager``, if that has its kind: fixed values for all neurons, a reset at once."""
+        beta, threshold, formula = self.beta, self.threshold, self.surrogate.kernel_id
+        if formula not in leaky_eager.FORMULAS or self.gain != 1 or self.late_reset or self.reset == "zero":
+            return None
+        if not (leaky_eager.fixed(beta) and leaky_eager.fixed(threshold)):
+            return None
+        decay, level = beta.item(), threshold.item()
+        firing = Firing(self.reset, self.test == ">", False, self.detach_reset)
+        surrogate = formula, *self.surrogate.coefficients
+        return leaky_eager.EagerRule(min(max(decay, 0.0), 1.0), level, *surrogate, firing, self.compact)
 
     def _nothing(self, x: Tensor) -> LeakyState | None:
         """A fresh state that is one zero in memory, which is quicker to read; None where `_begin` shall make it."""

@@ -23,7 +23,7 @@ from .leaky_reference import Firing
 from .leaky_steps import Formula
 from .memory import in_large_pages, keep_freed_memory
 
-__all__ = ["backward_numba", "forward_numba"]
+__all__ = ["backward_numba", "factors", "forward_numba", "run_backward", "run_forward"]
 
 Kernel = tuple[Callable[..., None], Callable[..., None]]
 FORWARD: Kernel = leaky_forward, leaky_forward_threads
@@ -43,13 +43,12 @@ def forward_numba(
     after = torch.empty_like(membrane, memory_format=torch.contiguous_format)
     state, found = (_array(wide), _row(membrane), _array(after)), (_array(spikes), _array(saved))
     if _one_value(beta, threshold) and not firing.late:
-        tasks, block = _long_tasks(after)
         numbers = np.float32(beta), np.float32(threshold)
-        _run(FORWARD_PLAIN, tasks, block, len(current), *state, *numbers, _factors(firing), *found)
+        run_forward(len(current), *state, *numbers, factors(firing), *found)
     else:
         arrays = map(_array, _each(beta, threshold, current.shape[2]))
         tasks = leaky_tasks(*current.shape[1:])
-        _run(FORWARD, tasks, *current.shape[:2], *state, *arrays, _factors(firing), *found)
+        _run(FORWARD, tasks, *current.shape[:2], *state, *arrays, factors(firing), *found)
     return spikes.to(current.dtype), after
 
 
@@ -71,19 +70,28 @@ def backward_numba(  # noqa: PLR0913 - what the forward pass had, and the two gr
     shape = to_after.shape if parameters else (0, 0)
     sums = to_after.new_empty(shape), to_after.new_empty(shape)
     formula, *coefficients = rule
-    plan = _factors(firing, *coefficients), formula
+    plan = factors(firing, *coefficients), formula
     plain = not parameters and not firing.late and firing.reset != "zero" and formula in RATIONAL
     to_membrane = to_after.new_empty(to_after.shape)
     arriving, found = (_array(wide), _row(to_after), _array(saved)), (_array(to_current), _array(to_membrane))
     if plain and _one_value(beta, threshold):
-        tasks, block = _long_tasks(to_after)
         numbers = np.float32(beta), np.float32(threshold)
-        _run(BACKWARD_PLAIN, tasks, block, len(saved), *arriving, *numbers, *plan, *found)
+        run_backward(len(saved), *arriving, *numbers, *plan, *found)
     else:
         given = map(_array, (to_after, saved, membrane, *_each(beta, threshold, to_after.shape[1])))
         tasks = leaky_tasks(*saved.shape[1:])
         _run(BACKWARD, tasks, *saved.shape[:2], arriving[0], *given, *plan, *found, *map(_array, sums))
     return to_current.to(to_spikes.dtype), to_membrane if initial else to_after.new_empty(0, 0), *sums
+
+
+def run_forward(steps: int, current: Floats, membrane: Floats, after: Floats, *others: Any) -> None:
+    """``plain_forward`` in as many threads as torch has; arrays are flat."""
+    _run(FORWARD_PLAIN, *_long_tasks(len(after)), steps, current, membrane, after, *others)
+
+
+def run_backward(steps: int, *arguments: Any) -> None:
+    """``plain_backward`` in as many threads as torch has; its last array has a value a unit."""
+    _run(BACKWARD_PLAIN, *_long_tasks(len(arguments[-1])), steps, *arguments)
 
 
 def _run(kernel: Kernel, tasks: int, *arguments: Any) -> None:
@@ -100,9 +108,9 @@ def _one_value(*parameters: Tensor) -> bool:
     return all(parameter.ndim == 0 for parameter in parameters)
 
 
-def _long_tasks(state: Tensor) -> tuple[int, int]:
-    """How many tasks the plain kernels have for a state, and the units of each: one a thread at least."""
-    units = max(state.numel(), 1)
+def _long_tasks(units: int) -> tuple[int, int]:
+    """How many tasks the plain kernels have for so many units, and the units of each: one a thread at least."""
+    units = max(units, 1)
     block = min(LONG_BLOCK, -(-units // (16 * torch.get_num_threads())) * 16)
     return -(-units // block), block
 
@@ -123,7 +131,7 @@ def _each(beta: Tensor, threshold: Tensor, features: int) -> tuple[Tensor, Tenso
     return beta.expand(features), threshold.expand(features)
 
 
-def _factors(firing: Firing, height: float = 0.0, sharpness: float = 0.0) -> Floats:
+def factors(firing: Firing, height: float = 0.0, sharpness: float = 0.0) -> Floats:
     """As ``leaky_plan_cpu`` numbers them."""
     now, late, subtract, zero = not firing.late, firing.late, firing.reset == "subtract", firing.reset == "zero"
     resets = (now and subtract, now and zero, late and subtract, late and zero)
