@@ -51,6 +51,7 @@ class Row:
     spikes: str = "binary"
     weights: str = ""
     max_loss: float = 0.001
+    policy: str = "auto"
 
 
 ROWS = {
@@ -82,33 +83,35 @@ ROWS = {
         RESNET,
         "cifar10_train",
         "cifar10_test",
-        4800,
+        20000,
         64,
         {32: 4.0, 64: 1.5},
         RESNET_OPTIONS,
-        max_loss=0.005,  # where the exit split gains most; at 0.001 one sample in a thousand decides
+        max_loss=0.002,
     ),
     "resnet20_signed": Row(
         "ResNet-20 (ONNX)",
         RESNET,
         "cifar10_train",
         "cifar10_test",
-        2400,
+        20000,
         64,
         {32: 1.5, 64: 0.7},
         RESNET_OPTIONS,
         "signed",
+        max_loss=0.002,
     ),
     "resnet20_differential": Row(
         "ResNet-20 (ONNX)",
         RESNET,
         "cifar10_train",
         "cifar10_test",
-        2400,
+        20000,
         8,
         {4: 0.5},
         RESNET_OPTIONS,
         "differential",
+        max_loss=0.002,
     ),
     "kws": Row(
         "keyword DS-CNN (ONNX)",
@@ -162,9 +165,8 @@ def measure(row: Row, data: Path, models: Path, keep: Path | None) -> dict[str, 
             "convert", model, *weights, "-o", out, "--calibration", calibration, "--num-samples", str(row.samples),
             "--timesteps", str(row.timesteps), "--spikes", row.spikes, *row.options,
         )  # fmt: skip
-        evaluated = command(
-            "evaluate", out, "--data", test, "--max-loss", str(row.max_loss), *(["--no-timing"] if keep else [])
-        )
+        exits = ["--policy", row.policy, "--max-loss", str(row.max_loss)]
+        evaluated = command("evaluate", out, "--data", test, *exits, *(["--no-timing"] if keep else []))
         if keep:
             shutil.copytree(out, keep, dirs_exist_ok=True)
     evaluated.pop("figures", None)

@@ -70,7 +70,7 @@ PolicyOption = Annotated[
         "--policy",
         metavar="NAME",
         help="When a sample has decided: confidence, temperature, margin, entropy, energy, steps, gap, patience, "
-        "average, gate, or fixed:T.",
+        "average, gate, auto (the fastest safe one), or fixed:T.",
     ),
 ]
 Scale = Annotated[

@@ -1,8 +1,10 @@
 """The exit rules that a user may ask for by name, each calibrated on the exit split."""
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,6 +29,7 @@ from ..inference import (
     confidence_candidates,
     correct_by_step,
     curve_of,
+    decide,
     fit_gate,
     fitted_divisor,
     safe_threshold,
@@ -126,7 +129,41 @@ def _gate(outputs: Tensor, labels: Tensor, max_loss: float, skip: int, seed: int
     return fit_gate(outputs, labels, max_loss=max_loss, skip=skip, seed=seed)
 
 
-POLICIES: Mapping[str, Calibrate] = {
+def _auto(outputs: Tensor, labels: Tensor, max_loss: float, skip: int, seed: int) -> AnyRule:
+    """The rule that takes the fewest steps where it was not calibrated, among those that are as safe there as asked.
+
+    Every candidate is calibrated on either half of the samples and tried on the other.  It is safe enough if its loss
+    and one standard error lie within ``max_loss``, or within those of plain confidence where that misses it, too.  The
+    chosen one is calibrated on all samples then.
+    """
+    order = torch.from_numpy(np.random.default_rng(seed).permutation(len(labels)))
+    halves = order[: len(labels) // 2], order[len(labels) // 2 :]
+    tried = {}
+    for kind in CANDIDATES:
+        try:
+            trials = [
+                _trial(POLICIES[kind](outputs[:, a], labels[a], max_loss, skip, seed), outputs[:, b], labels[b], skip)
+                for a, b in (halves, halves[::-1])
+            ]
+        except RangeError:  # a half is too small for this kind
+            continue
+        steps, lost, gained = (sum(parts) for parts in zip(*trials, strict=True))
+        tried[kind] = steps, (lost - gained + math.sqrt(lost + gained)) / len(labels)
+    plain = tried.get(CANDIDATES[0], (0, 0.0))[1]
+    safe = [kind for kind, (_, risk) in tried.items() if risk <= max(max_loss, plain)]
+    best = min(safe, key=lambda kind: tried[kind][0], default=CANDIDATES[0])
+    return POLICIES[best](outputs, labels, max_loss, skip, seed)
+
+
+def _trial(rule: AnyRule, outputs: Tensor, labels: Tensor, skip: int) -> tuple[int, int, int]:
+    """All steps that a rule took, and how many samples it lost and gained against the full run."""
+    found = decide(Delayed(rule, skip + 1) if skip else rule, outputs)
+    full, right = outputs[-1].argmax(-1) == labels, found.label == labels
+    return int(found.steps.sum()), int((full & ~right).sum()), int((right & ~full).sum())
+
+
+CANDIDATES = ("confidence", "margin", "entropy", "steps", "gap", "average", "gate")
+POLICIES: dict[str, Calibrate] = {
     "confidence": _scored(MaxSoftmax),
     "temperature": _temperature,
     "margin": _scored(Margin),
@@ -137,5 +174,6 @@ POLICIES: Mapping[str, Calibrate] = {
     "patience": _patience,
     "average": _average,
     "gate": _gate,
+    "auto": _auto,
 }
 """Name on the command line -> how the rule is calibrated: outputs, labels, max_loss, steps to skip, seed."""

@@ -11,7 +11,7 @@ from spikeport import RangeError, SpikeportError
 from spikeport.evaluation.convert import ExitData
 from spikeport.evaluation.evaluate import calibrated_rule, policy_name
 from spikeport.evaluation.policies import POLICIES, Policy
-from spikeport.inference import decide
+from spikeport.inference import FixedSteps, decide
 
 T, N, CLASSES = 12, 600, 5
 
@@ -110,3 +110,25 @@ def test_senseless_policies_are_refused(exit_data: ExitData) -> None:
         Policy("confidence", 0)
     with pytest.raises(RangeError, match=f"first step is 13, but this network runs {T} steps"):
         Policy("confidence", 13).rule(exit_data)
+
+
+def test_auto_takes_what_serves_best_where_it_was_not_calibrated() -> None:
+    """Some samples stay wrong until step 9 with large margins: only a threshold a step keeps them apart."""
+    data, fresh = held_late(3), held_late(4)
+    found = {kind: accuracy(Policy(kind).rule(data, max_loss=0.01), fresh) for kind in ("confidence", "auto")}
+    full = float((fresh.outputs[-1].argmax(1) == fresh.labels).mean())
+    assert found["auto"][0] > full - 0.02
+    assert found["auto"][1] < 0.95 * found["confidence"][1]
+
+
+def held_late(seed: int) -> ExitData:
+    data = held(seed, 4000)
+    data.outputs[:8, np.arange(4000) % 4 == 0] *= -1
+    return data
+
+
+def test_auto_does_not_trust_a_rule_that_loses_on_the_other_half(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(POLICIES, "gap", lambda outputs, labels, max_loss, skip, seed: FixedSteps(1 + skip))
+    rule, fresh = Policy("auto").rule(held(5), max_loss=0.02), held(6, 3000)
+    assert rule != FixedSteps(1)
+    assert accuracy(rule, fresh)[0] > float((fresh.outputs[-1].argmax(1) == fresh.labels).mean()) - 0.04
