@@ -22,8 +22,8 @@ from conversion_table import RESULTS, ROWS, Row
 from integer_accuracy import samples
 
 from spikeport.evaluation.engines import engine_of
-from spikeport.evaluation.evaluate import calibrated_rule
 from spikeport.evaluation.folder import read_folder
+from spikeport.evaluation.policies import Policy
 from spikeport.inference import interleaved_medians, run_fixed, run_with_exit
 
 FILE = RESULTS / "batch_one.json"
@@ -38,7 +38,7 @@ def measured(row: Row, folder: Path, data: Path, count: int, fixed_steps: int) -
     test = samples(row, "data", data, held, None)
     drawn = np.random.default_rng(0).permutation(len(test))[:count]
     x = torch.from_numpy(test.x[drawn])
-    rule = calibrated_rule(held.exit, max_loss=row.max_loss)
+    rule = Policy(row.policy).rule(held.exit, max_loss=row.max_loss)
     found: dict[str, Any] = {"title": row.title, "spikes": row.spikes, "n": len(x), "fixed_steps": fixed_steps}
     found |= {"threads": torch.get_num_threads(), "chunks": {}}
     for chunk in (size for size in CHUNKS if size <= fixed_steps):

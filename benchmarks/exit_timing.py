@@ -13,8 +13,8 @@ from pathlib import Path
 from conversion_table import RESULTS, ROWS, Row, line, write_tables
 
 from spikeport import load_data
-from spikeport.evaluation.evaluate import calibrated_rule
 from spikeport.evaluation.folder import read_folder
+from spikeport.evaluation.policies import Policy
 from spikeport.evaluation.timing import timed
 
 
@@ -23,7 +23,7 @@ def measure(row: Row, folder: Path, data: Path, fixed_steps: int) -> dict[str, f
     held = read_folder(folder)
     source = row.data if row.data == "digits" else str(data / f"{row.data}.npz")
     samples = load_data(source, held.preprocessing, part="evaluation")
-    rule = calibrated_rule(held.exit, max_loss=row.max_loss)
+    rule = Policy(row.policy).rule(held.exit, max_loss=row.max_loss)
     return timed(held.spiking, samples.x, rule, row.timesteps, fixed_steps, lambda stage, done: None, seed=0)
 
 
