@@ -40,7 +40,7 @@ def conversion() -> Iterator[tuple[str, str, str]]:
 
 def exits() -> Iterator[tuple[str, str, str]]:
     """What dynamic confidence saves, and how often a promise was broken."""
-    held = [row["rules"]["confidence"] for row in read("exit_rules").values()]
+    held = [row["rules"].get("auto", row["rules"]["confidence"]) for row in read("exit_rules").values()]
     if held:
         saved = sum(row["steps_saved"][0] for row in held) / len(held)
         changes = [100 * row["change"][0] for row in held]
