@@ -26,6 +26,7 @@ from .attention import with_plain_attention
 from .source import Source
 
 EXAMPLE_BATCH = 3  # a batch size that is hardly ever a feature size, so that a wrong axis shows
+MOST_COLOURS = 4  # of an image whose channels are last
 
 
 def import_module(module: nn.Module, input_shape: Sequence[int], *, name: str | None = None) -> Source:
@@ -113,7 +114,9 @@ def _export(module: nn.Module, example: Tensor, name: str) -> ExportedProgram:
         with torch.no_grad(), quiet():
             output = module(example)
     except Exception as error:
-        raise SpikeportError(f"{name} fails on an input of shape {tuple(example.shape)}: {error}") from error
+        last = example.ndim == 4 and example.shape[3] <= MOST_COLOURS < example.shape[1]
+        hint = "; are the channels last? Then say layout NHWC (--layout NHWC)" if last else ""
+        raise SpikeportError(f"{name} fails on an input of shape {tuple(example.shape)}: {error}{hint}") from error
     if not isinstance(output, Tensor):
         raise UnsupportedError(f"{name} must return one tensor, but it returns {type(output).__name__}")
     try:

@@ -329,6 +329,14 @@ def test_a_module_of_another_form_is_refused(module: nn.Module, shape: tuple[int
         import_module(module, shape)
 
 
+def test_channels_that_lie_last_are_pointed_out() -> None:
+    with pytest.raises(SpikeportError, match="--layout NHWC"):
+        import_module(nn.Sequential(conv(2, 4, 3), nn.ReLU()), (8, 8, 2))
+    with pytest.raises(SpikeportError) as caught:
+        import_module(nn.Sequential(conv(2, 4, 3), nn.ReLU()), (3, 8, 8))
+    assert "NHWC" not in str(caught.value)
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_weights_that_are_not_finite_are_refused_by_name(value: float) -> None:
     module = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 3))
