@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Sequence
-from typing import Generic, NamedTuple, TypedDict, TypeVar, Unpack
+from typing import Any, Generic, NamedTuple, TypedDict, TypeVar, Unpack
 
 import torch
 from torch import Tensor, nn
 
-from .._check import RangeError, ShapeError
+from .._check import RangeError, ShapeError, SpikeportError
 from .surrogates import Atan, Surrogate
 
 __all__ = ["FiringOptions", "Layer", "SpikingLayer", "decay_of"]
@@ -55,6 +55,15 @@ def require_sequence(name: str, x: Tensor) -> None:
         raise RangeError(f"{name} takes floating-point input, not {x.dtype}; convert it with x.float().")
 
 
+def require_state(layer: Any, state: object) -> None:
+    """Raise SpikeportError unless the state is of the layer's own kind."""
+    if not isinstance(state, layer.state_type):
+        raise SpikeportError(
+            f"{type(layer).__name__} was given a {type(state).__name__} as its state, but a "
+            f"{layer.state_type.__name__} was wanted; hand over the one that it returned, or its initial_state(...)."
+        )
+
+
 def fits(shape: Sequence[int], wanted: Sequence[int]) -> bool:
     """Whether a tensor of this shape can be seen as one of the wanted shape, without more axes."""
     return len(shape) == len(wanted) and all(n == 1 or n == m for n, m in zip(shape, wanted, strict=True))
@@ -89,6 +98,7 @@ class Layer(nn.Module, Generic[State]):
         require_sequence(type(self).__name__, x)
         if state is None:
             return self.initial_state(x.shape[1:], device=x.device, dtype=state_type(x))
+        require_state(self, state)
         for name, part, shape in zip(state._fields, state, self._shapes(x), strict=True):
             if part.shape != shape:
                 raise ShapeError(

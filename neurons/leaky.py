@@ -11,7 +11,7 @@ from .._check import RangeError
 from .kernels import leaky_eager
 from .kernels.leaky import leaky
 from .kernels.leaky_reference import Firing
-from .layer import FiringOptions, SpikingLayer, decay_of, flat_features, state_type
+from .layer import FiringOptions, SpikingLayer, decay_of, flat_features, require_state, state_type
 
 __all__ = ["IntegrateAndFire", "Leaky", "LeakyState", "lapicque"]
 
@@ -77,6 +77,8 @@ class Leaky(SpikingLayer[LeakyState]):
 
     def forward(self, x: Tensor, state: LeakyState | None = None) -> tuple[Tensor, LeakyState]:
         """Return spikes (0 or 1) like ``x`` (time, batch, *features) and the state after the last step."""
+        if state is not None:
+            require_state(self, state)
         started = None if state is None else state.membrane
         rule = self._eager_rule() if leaky_eager.serves(x, started) else None
         if rule is not None:

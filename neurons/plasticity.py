@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from .._check import RangeError, ShapeError
 from .kernels.decay import decaying_sum
-from .layer import decay_of, require_sequence
+from .layer import decay_of, require_sequence, require_state
 
 __all__ = ["PairSTDP", "PairSTDPState", "TripletSTDP", "TripletSTDPState", "bounded"]
 
@@ -84,6 +84,7 @@ class TraceRule(nn.Module, Generic[State]):
         if state is None:
             wide = torch.float64 if torch.float64 in (pre.dtype, post.dtype) else torch.float32
             state = self.initial_state(*shapes, device=pre.device, dtype=wide)
+        require_state(self, state)
         half, before, after = len(self.decays) // 2, [], []
         for k, (trace, decay) in enumerate(zip(state, self.decays, strict=True)):
             if trace.shape != shapes[k // half]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from spikeport import RangeError, ShapeError
+from spikeport import RangeError, ShapeError, SpikeportError
 
 
 def select(state: tuple, index: Tensor | slice) -> tuple:
@@ -146,6 +146,13 @@ def test_an_empty_sequence_is_refused(layer: nn.Module, x: Tensor) -> None:
 def test_input_that_is_not_floating_is_refused(layer: nn.Module, x: Tensor, dtype: torch.dtype) -> None:
     with pytest.raises(RangeError, match="floating"):
         layer(x.to(dtype))
+
+
+def test_a_state_of_another_kind_is_refused(layer: nn.Module, x: Tensor) -> None:
+    _, state = layer(x)
+    for wrong in (state[0], tuple(state), [*state]):
+        with pytest.raises(SpikeportError, match=f"a {type(state).__name__} was wanted; hand over the one"):
+            layer(x, wrong)
 
 
 def test_a_state_of_another_batch_or_shape_is_refused(layer: nn.Module, x: Tensor) -> None:
