@@ -54,6 +54,8 @@ def import_network(
     require_free(out, overwrite=overwrite)
     network = read_foreign(file, timesteps, dt=dt)
     graph = network.graph if isinstance(network, IntegerProgram) else network
+    if graph.information.get("source", {}).get("by_definition"):
+        note(f"{file.name} was changed since spikeport wrote it, or --dt was said: it is read as NIR defines its nodes")
     shapes = graph.shapes[graph.input.name], graph.shapes[graph.output.name][0]
     preprocessing = options.changed(Preprocessing(), scale, mean, std, layout)
     samples = options.load_for(calibration, "calibration", preprocessing, shapes, limit=limit, allow_code=allow_code)
@@ -121,8 +123,9 @@ def export_network(
         about = export_programs(held.spiking, rule, file, to=to, max_steps=limit, steps=chunk, overwrite=overwrite)
         finish({"folder": str(file.resolve()), "to": to, **about}, [str(file)], as_json)
         return
-    if file.exists() and not overwrite:
-        raise SpikeportError(f"{file} is there already; choose another name, or pass --overwrite to replace it.")
+    for written in (file, file.with_suffix(".npz")) if to == "brian2" else (file,):
+        if written.exists() and not overwrite:
+            raise SpikeportError(f"{written} is there already; choose another name, or pass --overwrite to replace it.")
     said = write(held, to, file, reader=reader, dt=dt)
     for line in said:
         note(line)

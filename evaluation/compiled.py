@@ -73,6 +73,8 @@ def export_programs(
         raise SpikeportError(f"programs cannot be written as {to!r}; choose one of {', '.join(FORMATS)}")
     if not rule.min_steps <= max_steps:
         raise RangeError(f"the rule stops at step {rule.min_steps} or later, but the programs end after {max_steps}")
+    if not 1 <= steps <= max_steps:
+        raise RangeError(f"a call would run {steps} steps, but the network runs 1 to {max_steps}")
     refuse_recordings(graph, "an export as programs")
     _require_free(folder, overwrite=overwrite)
     start, step = StartProgram(graph).eval(), StepsProgram(graph, steps=steps).eval()
@@ -128,8 +130,8 @@ def _exported(name: str, program: nn.Module, example: tuple[Tensor, ...]) -> tor
                 program, example, dynamic_shapes={"values": shapes} if name == "step" else shapes, strict=False
             )
     except Exception as error:
-        said = str(error).strip().splitlines()[0]
-        raise UnsupportedError("no program can be made", [f"{name}: {type(error).__name__}: {said}"]) from error
+        _pass_on_interrupts(error)
+        raise UnsupportedError("no program can be made", [f"{name}: {_reason(error)}"]) from error
 
 
 def _write(program: torch.export.ExportedProgram, path: Path, to: str) -> None:
@@ -143,9 +145,19 @@ def _write(program: torch.export.ExportedProgram, path: Path, to: str) -> None:
             raise ValueError("nothing was made")
         made.save(path, external_data=False)
     except Exception as error:
+        _pass_on_interrupts(error)
         raise UnsupportedError(
             "no ONNX program can be made", [f"{path.stem}: {_reason(error)} (remedy: --to pt2)"]
         ) from error
+
+
+def _pass_on_interrupts(error: BaseException) -> None:
+    """Raise KeyboardInterrupt where the exporter has wrapped one in an error of its own."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, KeyboardInterrupt) or "KeyboardInterrupt" in str(cause):
+            raise KeyboardInterrupt from error
+        cause = cause.__cause__ or cause.__context__
 
 
 def _reason(error: Exception) -> str:

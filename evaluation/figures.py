@@ -50,7 +50,10 @@ def _front(activity: Activity, operations: Tensor, labels: Tensor) -> list[list[
 
 def _raster(network: Network, x: np.ndarray, steps: int) -> dict[str, Any]:
     """Spike times (steps from 1) of evenly spread units of the last spiking layer, for one sample."""
-    neuron = graph_of(network).of_operator("neuron")[-1]
+    neurons = graph_of(network).of_operator("neuron")
+    if not neurons:
+        return {"layer": "", "units": 0, "steps": steps, "times": []}
+    neuron = neurons[-1]
     seen: list[Tensor] = []
 
     def observe(node: str, values: Tensor) -> None:

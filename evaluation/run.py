@@ -105,8 +105,10 @@ def run_on(  # noqa: PLR0913 - three parts and six options
     tell = progress or (lambda stage, done: None)
     if compare_with not in (None, "reference"):
         raise SpikeportError(f"agreement with {compare_with!r} cannot be measured; choose reference")
-    if not rule.min_steps <= steps <= program.steps:
-        raise RangeError(f"{steps} steps were asked for; {rule.min_steps} to {program.steps} are possible here")
+    if rule.min_steps > steps:
+        raise RangeError(f"the rule stops at step {rule.min_steps} or later, but {steps} steps are run")
+    if not 1 <= steps <= program.steps:
+        raise RangeError(f"{steps} steps were asked for; 1 to {program.steps} are possible here")
     if shared is not None:
         refuse_shared(data.hashes, shared)
     if data.y is not None:

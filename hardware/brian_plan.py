@@ -115,6 +115,8 @@ def plan_of(program: IntegerProgram, *, sequence: bool = False) -> Plan:
         target = entrance[stage.name]
         for projection in stage.projections:
             source = by_stage[projection.source]
+            if not projection.matrix.nnz:  # Brian2 makes no group of no synapses
+                continue
             late = projection.delay - (position[source.name] >= position[target.name])
             wirings.append(_wiring(source, target, projection, late))
             if late and not source.binary:

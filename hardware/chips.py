@@ -14,6 +14,11 @@ __all__ = ["Chip", "Core", "Limits", "Price", "chip_names", "load_chip", "prices
 _FOLDER = Path(__file__).parent / "chips"
 _PRICES = "prices"
 TERMS = ("accumulate", "multiply_accumulate", "neuron_update", "spike")
+_NAMES = {"spikes": ("binary", "signed", "graded"), "resets": ("subtract", "zero", "none")}
+_BOUNDS = {
+    **dict.fromkeys(("weight_bits", "state_bits", "threshold_bits", "bias_bits"), (1, 64)),
+    **dict.fromkeys(("threshold_shift", "bias_shift", "index_bits"), (0, 64)),
+}
 _EVIDENCE = ("measured", "simulated", "derived", "proxy")
 
 
@@ -90,7 +95,10 @@ def load_chip(name: str | Path) -> Chip:
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
         core, limits = _record(Core, table["core"]), _record(Limits, table["limits"])
-        return Chip(path.stem, str(table["title"]), bool(table["approximate"]), core, limits)
+        if type(table["approximate"]) is not bool:
+            raise ValueError(f"approximate is {table['approximate']!r}; true or false was wanted")
+        _require_sense(limits)
+        return Chip(path.stem, str(table["title"]), table["approximate"], core, limits)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
         raise CorruptFileError(f"{path} describes no chip ({error}); compare it with the tables of spikeport") from None
 
@@ -101,13 +109,22 @@ def _record(kind: Any, table: Mapping[str, Any]) -> Any:
         raise ValueError(f"[{kind.__name__.lower()}] needs exactly {', '.join(wanted)}")
     values: dict[str, Any] = {}
     for key, value in table.items():
-        if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        if key in _NAMES:
+            if not (isinstance(value, list) and value and all(item in _NAMES[key] for item in value)):
+                raise ValueError(f"{key} is {value!r}; a list of some of {', '.join(_NAMES[key])} was wanted")
             values[key] = tuple(value)
         elif type(value) is int and (value > 0 or (kind is Limits and value == 0)):
             values[key] = value
         else:
-            raise ValueError(f"{key} is {value!r}; a whole number above 0 or a list of names was wanted")
+            raise ValueError(f"{key} is {value!r}; a whole number above 0 was wanted")
     return kind(**values)
+
+
+def _require_sense(limits: Limits) -> None:
+    for key, (least, most) in _BOUNDS.items():
+        value = getattr(limits, key)
+        if not least <= value <= most:
+            raise ValueError(f"{key} is {value}; {least} to {most} was wanted")
 
 
 @cache

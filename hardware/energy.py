@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from .._check import SpikeportError
 from ..networks.activity import analog_synapses, fan_out
 from .chips import Price, prices
 from .program import IntegerProgram
@@ -86,9 +87,11 @@ def count(
 
     decided: (n,) the step at which each sample stopped, 1 to steps; what comes after it is not counted.
     """
-    first = next(iter(spikes.values()))
-    steps, n = first.shape[:2]
-    running = np.full(n, steps) if decided is None else np.asarray(decided)
+    shape = next((values.shape for values in spikes.values()), None)
+    if shape is None and decided is None:
+        raise SpikeportError("a network without neurons has no spikes to count; say when each sample stopped")
+    running = np.full(shape[1], shape[0]) if decided is None else np.asarray(decided)  # type: ignore[index]
+    steps, n = shape[:2] if shape is not None else (int(running.max(initial=0)), len(running))
     alive = (np.arange(steps)[:, None] < running).astype(np.float64)
     fans = fan_out(program.graph)
     found, accumulates = {}, 0.0

@@ -17,6 +17,7 @@ from .normal import SYNAPSES, Normal, normalised
 from .program import DECAY_BITS, STATE_LIMIT, InputCode, IntegerProgram, information
 from .quantise import best_scales, power_of_two_steps, rounded
 from .ranges import Interval, state_interval, value_intervals
+from .reference import channelwise
 from .rounding import Moments, rounded_to_inputs
 from .units import Group, groups, incoming, per_channel
 
@@ -195,7 +196,10 @@ class _Lowering:
             if node.operator == "neuron":
                 arrays = {key: np.asarray(array) for key, array in node.arrays.items()}
                 value = state_interval(replace(node, arrays=arrays), value, self.steps)
-            flat = (value.largest / group.relative[source]).reshape(len(value.low), -1)
+            size = value.largest
+            if node.operator == "neuron":  # a bias may be larger than all that it leads to
+                size = np.maximum(size, np.abs(channelwise(node.arrays["bias"], size.ndim)))
+            flat = (size / group.relative[source]).reshape(len(value.low), -1)
             largest = np.maximum(largest, flat.max(1) if group.channels else flat.max())
         return np.asarray(largest)
 

@@ -32,9 +32,10 @@ def export_nir(
 def import_nir(path: str | Path, *, dt: float | None = None) -> Graph:
     """Read a .nir file: one of ours exactly as it was, one of others with Euler steps of dt seconds.
 
-    dt: left out, what the file's metadata says, else 0.1 ms.  Neurons of others fire above (>) their threshold and are
-    set to their reset value, unless their metadata says otherwise ("compare": "ge", "reset": "subtract").  An edge that
-    closes a loop is one step late.
+    One of ours that was changed since, in weights, thresholds or wires, is read as one of others; the information of
+    the graph says so (source: by_definition).  dt: left out, what the file's metadata says, else 0.1 ms.  Neurons of
+    others fire above (>) their threshold and are set to their reset value, unless their metadata says otherwise
+    ("compare": "ge", "reset": "subtract").  An edge that closes a loop is one step late.
     Raises UnsupportedError that lists everything not covered, CorruptFileError for a damaged file.
     """
     return graph_of(read_tree(path), Path(path), dt)

@@ -4,6 +4,7 @@ Neurons: tau = dt / (1 - beta) and r = 1 / (1 - beta) (no leak: IF with r = 1 / 
 gives v <- beta v + x.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from ..networks.graph import Edge, Graph, Node
 from .nir_readers import reader_named
 from .reference import channelwise
 
-__all__ = ["DEFAULT_DT", "FORMAT", "nir_module", "plain_edges", "safe_names", "write_nir"]
+__all__ = ["DEFAULT_DT", "FORMAT", "digest", "nir_module", "plain_edges", "safe_names", "write_nir"]
 
 DEFAULT_DT = 1e-4  # what most readers take
 FORMAT = 1
@@ -144,7 +145,8 @@ class _Writer:
         for source, target, delay in plain_edges(self.graph):
             self.connect(source, target, delay)
         structure = structure_of(self.graph)
-        metadata = {"dt": self.dt, "spikeport": json.dumps({"format": FORMAT, **structure}, allow_nan=False)}
+        about = {"format": FORMAT, "digests": {name: digest(made.to_dict()) for name, made in self.nodes.items()}}
+        metadata = {"dt": self.dt, "spikeport": json.dumps({**about, **structure}, allow_nan=False)}
         try:
             return self.nir.NIRGraph(self.nodes, self.edges, metadata=metadata)
         except (ValueError, AssertionError) as error:
@@ -152,7 +154,10 @@ class _Writer:
 
     def connect(self, source: str, target: str, delay: int) -> None:
         ends = self.names[source], self.names[target]
-        between = []
+        between: list[tuple[str, Any]] = []
+        if self.graph.by_name[source].operator == "global_pool":  # a sum pool leaves its axes behind
+            shape = self.graph.shapes[source]
+            between.append(("flat", self.nir.Flatten({"input": np.array([*shape, *self.axes(source)])}, 0, -1)))
         gain = self.gains[source] * (1.0 if self.absorbed(source) is not None else self.strength(target))
         ends_here = self.graph.by_name[target].operator in ("neuron", "synaptic_filter", "output")
         if ends_here and (np.asarray(gain) != 1).any():
@@ -166,6 +171,10 @@ class _Writer:
             self.edges.append((last, name))
             last = name
         self.edges.append((last, ends[1]))
+
+    def axes(self, name: str) -> list[int]:
+        """The axes of length 1 that a pool over all places leaves."""
+        return [1] * (len(self.graph.shapes[self.graph.by_name[name].sources[0]]) - 1)
 
     def strength(self, name: str) -> Any:
         """By what the current of a neuron has to be multiplied for this reader, of its whole shape or one value."""
@@ -239,7 +248,12 @@ class _Writer:
             weight, bias = weight * channelwise(strength, weight.ndim), bias * strength
         if node.operator == "linear":
             return (self.nir.Affine(weight, bias) if bias.any() else self.nir.Linear(weight)), kept
-        fields = [node.attributes[name] for name in ("stride", "padding", "dilation", "groups")]
+        groups = node.attributes["groups"]
+        if groups > 1:  # nir takes each group's inputs for all there are, and refuses such a file
+            kept[key] = original
+            weight = _dense(weight, groups)
+            self.notes.append(f"{node.name}: its {groups} groups are one in the file, with zeros between them")
+        fields = [*(node.attributes[name] for name in ("stride", "padding", "dilation")), 1]
         if node.operator == "conv2d":
             return self.nir.Conv2d(tuple(source[1:]), weight, *fields, bias), kept
         fields = [field[0] if isinstance(field, tuple) else field for field in fields]
@@ -281,6 +295,8 @@ class _Writer:
         return made, dict(arrays)
 
     def filter(self, node: Node, shape: Sequence[int]) -> Any:
+        if (node.arrays["alpha"] == 1).all():
+            return self.nir.I(np.full(shape, 1 / self.dt, np.float32))
         leak = _leak(node, node.arrays["alpha"], shape)
         return self.nir.LI(self.dt / leak, 1 / leak, np.zeros(shape, np.float32))
 
@@ -290,6 +306,25 @@ class _Writer:
             return {}
         test = "ge" if node.attributes["test"] == ">=" else "gt"
         return {"reset": node.attributes["reset"], "compare": test, "code": node.attributes["code"], "dt": self.dt}
+
+
+def digest(fields: Mapping[str, Any]) -> str:
+    """A hash of what a NIR node says, in float32, so that a file shows whether somebody has changed it."""
+    found = hashlib.sha256()
+    for key in sorted(set(fields) - {"metadata", "type"}):
+        found.update(key.encode())
+        found.update(np.asarray(fields[key], np.float32).tobytes())
+    return found.hexdigest()
+
+
+def _dense(weight: np.ndarray, groups: int) -> np.ndarray:
+    """The weights of a grouped convolution as those of one without groups."""
+    outputs, inputs = len(weight) // groups, weight.shape[1]
+    whole = np.zeros((len(weight), inputs * groups, *weight.shape[2:]), weight.dtype)
+    for group in range(groups):
+        rows = slice(group * outputs, (group + 1) * outputs)
+        whole[rows, group * inputs : (group + 1) * inputs] = weight[rows]
+    return whole
 
 
 def _full(array: np.ndarray, shape: Sequence[int]) -> np.ndarray:

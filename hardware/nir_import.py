@@ -11,7 +11,7 @@ from .._check import CorruptFileError, RangeError, SpikeportError, UnsupportedEr
 from ..networks.file import nodes_of
 from ..networks.graph import Edge, Graph, Node, make_node
 from .hdf5 import Tree, entry
-from .nir_export import DEFAULT_DT, FORMAT, plain_edges, safe_names
+from .nir_export import DEFAULT_DT, FORMAT, digest, plain_edges, safe_names
 from .nir_nodes import Euler, translated
 
 __all__ = ["graph_of"]
@@ -26,11 +26,13 @@ def graph_of(tree: Tree, path: Path, dt: float | None) -> Graph:
         root = entry(tree, "node", str(path))
         if root.get("type") != "NIRGraph":
             raise CorruptFileError(f"its root is of the type {root.get('type')!r}; a NIRGraph was wanted")
-        if dt is None and "spikeport" in root.get("metadata", {}):
-            own = _own(root)
-            if own is not None:
-                return own
-        return _Importer(root, _step(root, dt)).graph(path)
+        ours = "spikeport" in root.get("metadata", {})
+        own = _own(root) if dt is None and ours else None
+        if own is not None:
+            return own
+        found = _Importer(root, _step(root, dt)).graph(path)
+        source = {**found.information["source"], "by_definition": True}
+        return Graph.of(found.nodes, {"source": source}) if ours else found
     except UnsupportedError:
         raise
     except SpikeportError as error:
@@ -49,10 +51,12 @@ def _step(root: Tree, dt: float | None) -> float:
 
 
 def _own(root: Tree) -> Graph | None:
-    """The graph that was exported, or None where the file has been changed since (other nodes or edges)."""
+    """The graph that was exported, or None where the file has been changed since (other nodes, values or edges)."""
     structure = json.loads(root["metadata"]["spikeport"])
     if structure.pop("format", None) != FORMAT:
         raise CorruptFileError(f"its metadata names another format than {FORMAT}")
+    if structure.pop("digests", None) != {name: digest(node) for name, node in root["nodes"].items()}:
+        return None
     held = {
         str(node["metadata"]["spikeport"]["name"]): node
         for node in root["nodes"].values()

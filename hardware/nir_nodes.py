@@ -27,15 +27,21 @@ class Euler:
     dt: float
 
 
+WHOLE = 1e-3  # steps by which a delay may miss a whole number
+
+
 def translated(name: str, node: Tree, euler: Euler) -> list[Node]:
     """Our nodes, each reading the one before (the first has no input yet); raises UnsupportedError by the name."""
     kind = str(node["type"])
     if kind not in _KINDS:
         raise UnsupportedError(f"{name} ({kind})")
     try:
-        chain = _KINDS[kind](name, node, euler)
+        with np.errstate(all="ignore"):  # what is not finite is refused by name
+            chain = _KINDS[kind](name, node, euler)
     except (KeyError, AttributeError) as error:
         raise CorruptFileError(f"{name} ({kind}) lacks {error}") from None
+    if not all(np.isfinite(array).all() for made in chain for array in made.arrays.values()):
+        raise UnsupportedError(f"{name} ({kind} with numbers that are not finite)")
     linked = [chain[0]]
     for following in chain[1:]:
         linked.append(
@@ -124,9 +130,14 @@ def _scale(name: str, node: Tree, euler: Euler) -> list[Node]:
 
 
 def _delay(name: str, node: Tree, euler: Euler) -> list[Node]:
-    steps = np.rint(_numbers(node, "delay") / euler.dt)
+    asked = _numbers(node, "delay") / euler.dt
+    steps = np.rint(asked)
     if steps.size == 0 or (steps != steps.flat[0]).any():
         raise UnsupportedError(f"{name} (Delay that differs from unit to unit)")
+    if not (steps.flat[0] >= 0 and np.abs(asked - steps).max() < WHOLE):
+        raise UnsupportedError(
+            f"{name} (Delay of {asked.flat[0]:g} steps of {euler.dt:g} s; choose a dt of which it is a multiple)"
+        )
     return [_one(name, "delay", steps=int(steps.flat[0]))] if steps.flat[0] > 0 else _identity(name, node, euler)
 
 
@@ -147,6 +158,8 @@ def _neuron(name: str, node: Tree, euler: Euler) -> list[Node]:
         gain = gain * rate * _numbers(node, "w_in", 1.0)
         chain.append(_one(f"{name}.current", "synaptic_filter", {"alpha": _decay(name, 1 - rate)}))
     rest = _numbers(node, "v_reset", 0.0)
+    if not np.isfinite(np.asarray(gain)).all():
+        raise UnsupportedError(f"{name} ({kind} with numbers that are not finite)")
     if not (np.asarray(gain) > 0).all():
         raise UnsupportedError(f"{name} ({kind} with a resistance or weight that is not above 0)")
     constant = (leak * (_numbers(node, "v_leak") - rest) if leaky else np.zeros(())) / gain

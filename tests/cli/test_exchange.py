@@ -83,6 +83,39 @@ def test_a_file_is_read_with_the_step_that_it_was_made_for(command, tmp_path: Pa
     assert "--to nir only" in command("export", "one", "a.py", "--to", "brian2", "--dt", "0.001").error
 
 
+@pytest.mark.needs("nir")
+def test_the_arrays_beside_a_script_are_not_replaced_unasked(command, tmp_path: Path) -> None:
+    export_nir(network(), tmp_path / "net.nir")
+    assert (
+        command("import", "net.nir", "-o", "in", "--calibration", "digits", "--limit", 60, "--timesteps", 6).code == 0
+    )
+    (tmp_path / "a.npz").write_bytes(b"years of work")
+    assert "a.npz is there already" in command("export", "in", "a.py", "--to", "brian2").error
+    assert (tmp_path / "a.npz").read_bytes() == b"years of work"
+    assert not (tmp_path / "a.py").exists()
+    assert "7 steps" in command("export", "in", "p", "--to", "onnx", "--chunk", 7).error
+    assert "stops at step 17" in command("run", "in", "--data", "digits", "--limit", 5, "--policy", "fixed:17").error
+
+
+@pytest.mark.needs("nir")
+def test_a_network_without_neurons_runs_and_is_evaluated(command, tmp_path: Path) -> None:
+    import nir
+
+    weight = np.random.default_rng(0).normal(size=(10, 64)).astype(np.float32)
+    ends = {"i": nir.Input({"input": np.array([64])}), "o": nir.Output({"output": np.array([10])})}
+    nodes = {**ends, "l": nir.Linear(weight), "s": nir.I(np.full(10, 1e4))}
+    nir.write(tmp_path / "net.nir", nir.NIRGraph(nodes, [("i", "l"), ("l", "s"), ("s", "o")]))
+    assert (
+        command("import", "net.nir", "-o", "in", "--calibration", "digits", "--limit", 60, "--timesteps", 6).code == 0
+    )
+    ran = command("run", "in", "--data", "digits", "--limit", 5, "--json")
+    assert ran.code == 0, ran.err
+    assert ran.json["spikes_per_layer"] == {}
+    assert command("evaluate", "in", "--data", "digits", "--limit", 20, "--no-timing").code == 0
+    assert command("report", "in").code == 0
+    assert command("export", "in", "again.nir", "--to", "nir").code == 0
+
+
 def test_a_network_of_lava_dl_is_evaluated_in_its_integers(command, data_dir: Path) -> None:
     with np.load(data_dir / "mnist.npz") as data:
         np.savez("pixels.npz", x=data["x_train"][:80].reshape(80, -1), y=data["y_train"][:80])

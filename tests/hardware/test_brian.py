@@ -1,5 +1,7 @@
 """Brian2 gives what the reference gives, bit for bit."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -113,3 +115,16 @@ def test_compiled_targets_are_equal_bit_for_bit(program, samples, target):
         session.start(samples)
         parts = [session.advance(steps, record=names(program)) for steps in ((12,) if target == "cython" else (5, 7))]
         assert compare(joined(parts), wanted).exact
+
+
+def test_a_layer_whose_weights_are_all_zero_is_left_out(program, samples):
+    nodes = list(program.graph.nodes)
+    last = next(node for node in reversed(nodes) if "weight" in node.arrays)
+    silent = replace(last, arrays={**last.arrays, "weight": np.zeros_like(last.arrays["weight"])})
+    dead = replace(
+        program, graph=program.graph.of([silent if node is last else node for node in nodes], program.graph.information)
+    )
+    wanted = reference_recording(dead, samples, 12, record=names(dead))
+    with compiled(BrianBackend(), dead) as session:
+        session.start(samples)
+        assert compare(session.advance(12, record=names(dead)), wanted).exact

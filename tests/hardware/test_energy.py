@@ -1,9 +1,12 @@
 import numpy as np
 import pytest
 
+from spikeport import SpikeportError
 from spikeport.hardware.backend import reference_recording
 from spikeport.hardware.energy import Counts, bill, count, neurobench_metrics
+from spikeport.hardware.lower import input_code, lower
 from spikeport.hardware.stages import stages
+from spikeport.networks.graph import Graph, make_node
 
 
 @pytest.fixture
@@ -80,3 +83,18 @@ def test_metrics_in_the_names_of_neurobench(program, spikes):
     assert 0 <= found["ActivationSparsity"] <= 1 or any(n.attributes["code"] == "graded" for n in program.neurons)
     assert 0 <= found["ConnectionSparsity"] < 1
     assert found["MembraneUpdates"] == 8 * sum(np.prod(program.graph.shapes[n.name]) for n in program.neurons)
+
+
+def test_a_network_without_neurons_costs_its_analog_input():
+    graph = Graph.of(
+        [
+            make_node("x", "input", shape=(4,)),
+            make_node("a", "linear", ["x"], arrays={"weight": np.eye(4)}),
+            make_node("y", "output", ["a"]),
+        ]
+    )
+    program = lower(graph, input_code(0, 1), steps=4)
+    found = count(program, {}, decided=np.array([4, 2]))
+    assert (found.n, found.steps, found.spikes, found.accumulates) == (2, 6, {}, 0)
+    with pytest.raises(SpikeportError, match="no spikes to count"):
+        count(program, {})

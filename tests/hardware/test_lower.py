@@ -214,3 +214,18 @@ def test_decays_have_twelve_bits(program, graph):
                 np.abs(node.arrays[key] - graph.by_name[node.name].arrays[key]).max(), abs=1e-9
             )
             assert error <= 1 / 8192 + 1e-9
+
+
+def test_a_bias_that_cancels_another_is_lowered():
+    ones = np.ones(2, np.float32)
+    arrays = {"threshold": 0.01 * ones, "initial": 0 * ones, "bias": 1.1 * ones}
+    nodes = [
+        make_node("x", "input", shape=(1,)),
+        make_node("a", "linear", ["x"], arrays={"weight": np.full((2, 1), 1e-5), "bias": -ones}),
+        make_node("n", "neuron", ["a"], arrays=arrays, code="binary", test=">=", reset="subtract"),
+        make_node("v", "linear", ["n"], arrays={"weight": np.ones((2, 2))}),
+        make_node("y", "output", ["v"]),
+    ]
+    program = lower(Graph.of(nodes), input_code(0, 1), steps=4)
+    (neuron,) = program.neurons
+    assert np.abs(neuron.arrays["bias"]).max() <= STATE_LIMIT

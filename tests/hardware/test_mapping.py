@@ -78,6 +78,20 @@ def test_a_chip_of_ones_own(tmp_path):
         path.write_text(source.replace(bad, bad.split("=")[0] + "= -1"))
         with pytest.raises(CorruptFileError, match="describes no chip"):
             load_chip(path)
+    senseless = {
+        "approximate = false": 'approximate = "no"',
+        "weight_bits = 8": "weight_bits = 0",
+        "threshold_bits = 17": "threshold_bits = 99999999999",
+        "bias_bits = 13": "bias_bits = 0",
+        f"count = {chips.core.count}": 'count = ["x"]',
+        "resets = ['subtract'": "resets = ['subtrct'",
+        f"spikes = {list(chips.limits.spikes)}": "spikes = 3",
+    }
+    for line, bad in senseless.items():
+        assert line in source
+        path.write_text(source.replace(line, bad))
+        with pytest.raises(CorruptFileError, match=f"describes no chip .*{bad.split(' = ')[0]} is"):
+            load_chip(path)
     path.write_text(source.replace("neurons = 8192", "neutrons = 8192"))
     with pytest.raises(CorruptFileError, match="needs exactly"):
         load_chip(path)

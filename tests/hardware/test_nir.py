@@ -234,3 +234,88 @@ def test_an_exported_network_can_be_delayed(graph, samples, tmp_path):
     code = input_code(-2.0, 2.0)
     lower(delayed, code, steps=8)
     lower(import_nir(tmp_path / "a.nir", dt=1e-4), code, steps=8)
+
+
+def built(rng, *, groups=1, pool="global_pool", delay=0):
+    fields = {"stride": (1, 1), "padding": (1, 1), "dilation": (1, 1), "groups": groups}
+    arrays = {"threshold": np.full(4, 0.8), "initial": np.zeros(4), "bias": np.zeros(4)}
+    nodes = [
+        make_node("x", "input", shape=(2, 6, 6)),
+        make_node("a", "conv2d", ["x"], arrays={"weight": rng.normal(0, 0.6, (4, 2 // groups, 3, 3))}, **fields),
+        make_node("n", "neuron", ["a"], arrays=arrays, code="binary", test=">", reset="zero"),
+        make_node("p", pool, [Edge("n", delay)], **({"function": "mean"} if pool == "global_pool" else {})),
+        make_node("b", "linear", ["p"], arrays={"weight": rng.normal(0, 9, (3, 4 if pool == "global_pool" else 144))}),
+        make_node("y", "output", ["b"]),
+    ]
+    return Graph.of(nodes)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"groups": 2, "pool": "flatten"}, {"delay": 2}], ids=["global mean", "groups", "delay"]
+)
+def test_pools_over_all_places_and_groups_go_out_and_come_back(options, tmp_path):
+    graph = built(np.random.default_rng(4), **options)
+    said = export_nir(graph, tmp_path / "a.nir")
+    assert same(import_nir(tmp_path / "a.nir"), graph)
+    assert any("2 groups" in line for line in said) == ("groups" in options)
+    nir.read(tmp_path / "a.nir")
+    x = np.random.default_rng(5).uniform(0, 1, (5, 2, 6, 6)).astype(np.float32)
+    foreign = import_nir(tmp_path / "a.nir", dt=1e-4)
+    wanted = outputs_over_time(graph, x, 12)
+    assert wanted.any()
+    np.testing.assert_allclose(outputs_over_time(foreign, x, 12), wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_a_file_that_was_changed_elsewhere_is_read_as_it_is_now(tmp_path):
+    graph = built(np.random.default_rng(4), delay=2)
+    export_nir(graph, tmp_path / "a.nir")
+    nir.write(tmp_path / "same.nir", nir.read(tmp_path / "a.nir"))
+    assert same(import_nir(tmp_path / "same.nir"), graph)
+    for name, key, factor in (("a", "weight", 3), ("n", "v_threshold", 7), ("n.delay2.p", "delay", 2)):
+        changed = nir.read(tmp_path / "a.nir")
+        setattr(changed.nodes[name], key, getattr(changed.nodes[name], key) * factor)
+        nir.write(tmp_path / "b.nir", changed)
+        found = import_nir(tmp_path / "b.nir")
+        assert found.information["source"]["by_definition"]
+        weight, threshold = found.by_name["a"].arrays["weight"], found.by_name["n"].arrays["threshold"]
+        was = graph.by_name["a"].arrays["weight"] * (3 if name == "a" else 1)
+        np.testing.assert_allclose(weight, was, rtol=1e-6)
+        np.testing.assert_allclose(threshold, 0.8 * (7 if name == "n" else 1), rtol=1e-6)
+        late = next(node for node in found.nodes if node.operator == "delay")
+        assert late.attributes["steps"] == (4 if key == "delay" else 2)
+
+
+def test_a_sum_without_leak_goes_out_and_comes_back(tmp_path):
+    weight = np.random.default_rng(0).normal(size=(3, 4))
+    graph = Graph.of(
+        [
+            make_node("x", "input", shape=(4,)),
+            make_node("a", "linear", ["x"], arrays={"weight": weight}),
+            make_node("s", "synaptic_filter", ["a"], arrays={"alpha": np.ones(3)}),
+            make_node("y", "output", ["s"]),
+        ]
+    )
+    export_nir(graph, tmp_path / "a.nir")
+    assert same(import_nir(tmp_path / "a.nir"), graph)
+    x = np.random.default_rng(1).uniform(0, 1, (2, 4)).astype(np.float32)
+    foreign = import_nir(tmp_path / "a.nir", dt=1e-4)
+    np.testing.assert_allclose(outputs_over_time(foreign, x, 5), outputs_over_time(graph, x, 5), rtol=1e-5)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("node", "said"),
+    [
+        (lambda: nir.Delay(np.full(4, -1e-4)), "Delay of -1 steps"),
+        (lambda: nir.Delay(np.full(4, 1.5e-4)), "Delay of 1.5 steps"),
+        (lambda: nir.IF(np.full(4, np.inf), np.ones(4), np.zeros(4)), "not finite"),
+        (lambda: nir.LIF(np.full(4, np.nan), np.ones(4), np.zeros(4), np.ones(4), np.zeros(4)), "not finite"),
+        (lambda: nir.LIF(np.zeros(4), np.ones(4), np.zeros(4), np.ones(4), np.zeros(4)), "not finite"),
+        (lambda: nir.Linear(np.full((4, 4), 1e300)), "not finite"),
+    ],
+)
+def test_numbers_without_sense_are_refused_by_name(node, said, tmp_path):
+    ends = {"x": nir.Input({"input": np.array([4])}), "y": nir.Output({"output": np.array([4])})}
+    nir.write(tmp_path / "a.nir", nir.NIRGraph({**ends, "odd": node()}, [("x", "odd"), ("odd", "y")]))
+    with pytest.raises(UnsupportedError, match=f"odd .*{said}"):
+        import_nir(tmp_path / "a.nir")

@@ -293,3 +293,36 @@ def test_pools_of_spikes_stay_bytes():
     assert held["p"] == (torch.uint8, 6)
     wanted = program.real_output(run_reference(program, x, 12)[0])
     np.testing.assert_array_equal(outputs(IntegerEngine(program), x, (5, 7))[0].numpy(), wanted)
+
+
+@pytest.mark.needs("int8")
+@pytest.mark.parametrize(("kernel", "padding"), [(3, 3), (2, 2), (1, 1), (3, 2), (3, 5)])
+def test_windows_that_see_only_padding_are_exact(kernel, padding):
+    """The int8 kernels add there what nobody wrote, for signed spikes and channels that have kernels of their own."""
+    rng, ones = np.random.default_rng(0), np.ones(4)
+    places = 7 + 2 * padding - kernel + 1
+    fields = {"stride": (1, 1), "dilation": (1, 1)}
+    neuron = {"test": ">=", "reset": "subtract"}
+
+    def arrays(n):
+        return {"threshold": np.ones(n), "initial": np.ones(n) / 2, "bias": np.zeros(n)}
+
+    weights = {"a": (4, 4, 1, 1), "b": (12, 1, kernel, kernel), "v": (2, 12 * places**2)}
+    drawn = {name: {"weight": rng.normal(size=shape)} for name, shape in weights.items()}
+    nodes = [
+        make_node("x", "input", shape=(4, 7, 7)),
+        make_node("a", "conv2d", ["x"], arrays=drawn["a"], padding=(0, 0), groups=1, **fields),
+        make_node("n", "neuron", ["a"], arrays=arrays(len(ones)), code="signed", **neuron),
+        make_node("b", "conv2d", ["n"], arrays=drawn["b"], padding=(padding,) * 2, groups=4, **fields),
+        make_node("m", "neuron", ["b"], arrays=arrays(12), code="binary", **neuron),
+        make_node("f", "flatten", ["m"]),
+        make_node("v", "linear", ["f"], arrays=drawn["v"]),
+        make_node("y", "output", ["v"]),
+    ]
+    program = lower(Graph.of(nodes), input_code(-1, 1), steps=8)
+    x = rng.uniform(-1, 1, (3, 4, 7, 7)).astype(np.float32)
+    with compiled(TorchBackend(), program) as session:
+        session.start(x)
+        found = session.advance(8, record=["n", "m"])
+    assert compare(found, reference_recording(program, x, 8, record=["n", "m"])).exact
+    assert found.spikes["m"].any()
