@@ -130,7 +130,8 @@ def calibrate_steps(score: Score, outputs: Tensor, labels: Tensor, *, max_loss: 
 
     At step t the samples still running are sorted by confidence, and the threshold is the lowest one above which the
     share of all samples that the full run has right and this step has not, with one standard error, stays within
-    max_loss / T: then all steps together lose about max_loss at most on these samples (no guarantee on others).
+    max_loss / T: then all steps together lose about max_loss at most on these samples (no guarantee on others).  Where
+    that is less than one sample, the threshold's distance from 1 is scaled down as ``calibrate_confidence`` does it.
     outputs: cumulative, (T, N, classes), held out; labels: int64 (N,).
     Raises ShapeError and RangeError as ``calibrate_confidence``.
     """
@@ -140,10 +141,11 @@ def calibrate_steps(score: Score, outputs: Tensor, labels: Tensor, *, max_loss: 
     steps, n, _ = outputs.shape
     full = outputs[-1].argmax(-1) == labels
     running = torch.ones(n, dtype=torch.bool)
+    shrink = min(1.0, max_loss * (n + 1) / steps)
     thresholds = []
     for step in outputs[:-1]:
         confidence, lost = score(step), full & (step.argmax(-1) != labels)
-        threshold = _lowest(confidence[running], lost[running], max_loss * n / steps)
+        threshold = 1 - shrink * (1 - _lowest(confidence[running], lost[running], max_loss * n / steps))
         running &= ~(confidence > threshold)
         thresholds.append(threshold)
     return PerStepThresholds(score, (*thresholds, 0.0))

@@ -132,3 +132,12 @@ def test_auto_does_not_trust_a_rule_that_loses_on_the_other_half(monkeypatch: py
     rule, fresh = Policy("auto").rule(held(5), max_loss=0.02), held(6, 3000)
     assert rule != FixedSteps(1)
     assert accuracy(rule, fresh)[0] > float((fresh.outputs[-1].argmax(1) == fresh.labels).mean()) - 0.04
+
+
+@pytest.mark.parametrize("kind", ["confidence", "steps", "gap"])
+def test_few_samples_make_a_rule_careful(kind: str) -> None:
+    """On average over draws of 60 samples, none of which can show so small a loss."""
+    fresh = held(99, 3000)
+    full = float((fresh.outputs[-1].argmax(1) == fresh.labels).mean())
+    lost = [full - accuracy(Policy(kind).rule(held(seed, 60), max_loss=0.005), fresh)[0] for seed in range(12)]
+    assert np.mean(lost) < 0.01
