@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from .._check import RangeError, SpikeportError, UnsupportedError, call_named
+from .._check import RangeError, ShapeError, SpikeportError, UnsupportedError, call_named
 from ..data import (
     Affine,
     Dataset,
@@ -90,11 +90,13 @@ def train_network(
     """
     given = _training_data(config, allow_code=allow_code)
     task = _task(config, given, allow_code=allow_code)
+    test = _test_data(config, given.framing, allow_code=allow_code) if config.data.test else None
+    if test is not None:
+        _require_alike(config.data.test, test, task)
     result = train(task, config.training, config.optimizer, folder=folder, resume=resume, progress=progress)
     best, n = result["best"], result["n"]
     best["accuracy_ci95"] = list(accuracy_interval(best["accuracy"], n["validation"]))
-    if config.data.test:
-        test = _test_data(config, given.framing, allow_code=allow_code)
+    if test is not None:
         measured = measure(task, test, config.training)
         interval = list(accuracy_interval(measured["accuracy"], measured["n"]))
         result["test"] = {"data": config.data.test, **measured, "accuracy_ci95": interval}
@@ -103,6 +105,19 @@ def train_network(
         result["notes"] = [*result["notes"], *([reason] if reason else [])]
         result["network"] = None if reason else str(Path(folder) / NETWORK)
     return {"data": config.data.train, **result, "parameters": _count(task.network), "folder": str(folder)}
+
+
+def _require_alike(spec: str, test: Samples, task: Task) -> None:
+    """Raise where the test samples do not fit the network, before the long work."""
+    if test.x.shape[1:] != task.train.x.shape[1:]:
+        raise ShapeError(
+            f"{spec} holds samples of shape {tuple(test.x.shape[1:])}, but those of the training have "
+            f"{tuple(task.train.x.shape[1:])}."
+        )
+    classes = int(max(task.train.y.max(), task.validation.y.max())) + 1
+    if not len(test) or int(test.y.min()) < 0 or int(test.y.max()) >= classes:
+        found = f"{int(test.y.min())} to {int(test.y.max())}" if len(test) else "none"
+        raise RangeError(f"{spec} has labels {found}, but 0 to {classes - 1} are those of the training.")
 
 
 def _why_not_written(config: Config) -> str:

@@ -5,6 +5,7 @@ Each of these is a layer too, so they nest.
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, TypeGuard
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from .._check import RangeError, ShapeError
 from ..neurons.layer import require_steps
 
-__all__ = ["Chain", "ChainState", "Feedback", "Residual", "has_state"]
+__all__ = ["Chain", "ChainState", "Feedback", "Residual", "has_state", "looks_at_shapes"]
 
 ChainState = dict[str, Any]  # the state of each layer that has one, by its place in the chain ("0", "1", ...)
 
@@ -168,15 +169,25 @@ class Feedback(nn.Module):
         return torch.stack(outputs), {"inner": inner, "heard": y}
 
 
+_LOOKING = ContextVar("_LOOKING", default=False)
+
+
+def looks_at_shapes() -> bool:
+    """Whether a network runs only to see what shape its states have, on zeros; hooks that count have to know."""
+    return _LOOKING.get()
+
+
 @contextmanager
 def _looking(network: nn.Module) -> Iterator[None]:
     """Run a network to see shapes: no gradients, and no running mean moves."""
     modes = [(module, module.training) for module in network.modules()]
     network.eval()
+    token = _LOOKING.set(True)
     try:
         with torch.no_grad():
             yield
     finally:
+        _LOOKING.reset(token)
         for module, training in modes:
             module.training = training
 
@@ -200,11 +211,27 @@ def _require_stateless(name: str, module: nn.Module) -> None:
         )
 
 
+ENOUGH = 1000
+"""Values a channel whose variance hardly differs from that of their repetition over time."""
+
+
+def _sees_steps(layer: nn.Module, step: Tensor) -> bool:
+    """Whether a module in training may tell steps of equal input apart: chance, or how many values a norm sees."""
+    for module in layer.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            if step.numel() < ENOUGH * module.num_features:
+                return True
+        elif isinstance(module, nn.modules.dropout._DropoutNd | nn.RReLU):
+            return True
+        elif not (list(module.children()) or type(module).__module__.startswith("torch.nn")):
+            return True  # somebody's own
+    return False
+
+
 def _at_each_step(layer: nn.Module, x: Tensor) -> Tensor:
     """Apply a module without state to every step."""
     steps, batch = x.shape[:2]
-    random = layer.training and any(isinstance(module, nn.modules.dropout._DropoutNd) for module in layer.modules())
-    if steps > 1 and x.stride(0) == 0 and not random:
+    if steps > 1 and x.stride(0) == 0 and not (layer.training and _sees_steps(layer, x[0])):
         once: Tensor = layer(x[0])
         return once.expand(steps, *once.shape)
     every: Tensor = layer(x.flatten(0, 1))

@@ -52,7 +52,11 @@ def run(network: nn.Module, x: Tensor, state: Any = None, *, record: Iterable[st
 
     def keep(name: str) -> Any:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-            found[name].append(output[0] if has_state(module) else output.unflatten(0, (-1, batch)))
+            if has_state(module):
+                found[name].append(output[0].clone())  # what comes after may work in place
+                return
+            steps = len(output) // batch if batch else len(x)
+            found[name].append(output.reshape(steps, batch, *output.shape[1:]).clone())
 
         return hook
 
@@ -65,4 +69,16 @@ def run(network: nn.Module, x: Tensor, state: Any = None, *, record: Iterable[st
     silent = [name for name, parts in found.items() if not parts]
     if silent:
         raise SpikeportError(f"{', '.join(silent)} took no part in this run, so nothing was recorded of it.")
-    return Run(output, after.get("0"), {name: torch.cat(parts) for name, parts in found.items()})
+    return Run(output, after.get("0"), {name: _over_time(name, parts, len(x)) for name, parts in found.items()})
+
+
+def _over_time(name: str, parts: list[Tensor], steps: int) -> Tensor:
+    """What a module gave at each step; once for all where its input is the same at each."""
+    whole = torch.cat(parts)
+    if len(parts) == 1 and len(whole) == 1:
+        return whole.expand(steps, *whole.shape[1:])
+    if len(whole) != steps:
+        raise SpikeportError(
+            f"{name} runs at {len(whole) / steps:g} places of this network; give each a module of its own."
+        )
+    return whole

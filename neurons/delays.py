@@ -1,7 +1,8 @@
 """Integer delays: of each channel, or of each synapse of a linear layer."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +39,17 @@ class HistoryLayer(Layer[DelayState]):
     state_type = DelayState
     longest: int
 
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *others: Any) -> None:
+        """Refuse delays that the history has no room for; the length of the history is not saved."""
+        saved = state_dict.get(f"{prefix}delays")
+        most = float(saved.max()) if isinstance(saved, Tensor) and saved.numel() else 0.0
+        if most > self.longest and isinstance(others[-1], list):
+            others[-1].append(
+                f"{prefix}delays go up to {most:g} steps, but this {type(self).__name__} was made for "
+                f"{self.longest}; make it with longest={math.ceil(most)}."
+            )
+        super()._load_from_state_dict(state_dict, prefix, *others)
+
     def _rest(
         self, shape: tuple[int, ...], device: torch.device | str | None, dtype: torch.dtype | None
     ) -> list[Tensor]:
@@ -50,7 +62,12 @@ class HistoryLayer(Layer[DelayState]):
         """Return (longest + time, batch, *features), the history before the input, and the new state."""
         (history,) = self._begin(x, state)
         whole = torch.cat([history.to(x.dtype).movedim(1, 0), x]) if self.longest else x
-        return whole, DelayState(whole[x.shape[0] :].movedim(0, 1).contiguous())  # len(x) would fix an exported length
+        return whole, DelayState(_kept(whole[x.shape[0] :].movedim(0, 1)))  # len(x) would fix an exported length
+
+
+def _kept(history: Tensor) -> Tensor:
+    """In memory of its own, so that neither the sequence stays nor what happens to it matters."""
+    return history.clone(memory_format=torch.contiguous_format)
 
 
 def whole_delays(delays: int | Sequence[int] | Tensor, longest: int | None) -> tuple[Tensor, int]:

@@ -46,7 +46,7 @@ class Exponential(Layer[ExponentialState]):
         (current,) = self._begin(x, state)
         alpha = self._flat("alpha", x, current.dtype).clamp(0, 1)
         y = decaying_sum(flat_features(x.to(current.dtype), 1), flat_features(current, 0), alpha).reshape(x.shape)
-        return y.to(x.dtype), ExponentialState(y[-1])
+        return y.to(x.dtype), ExponentialState(y[-1].clone())
 
 
 class DoubleExponentialState(NamedTuple):
@@ -91,4 +91,4 @@ class DoubleExponential(Layer[DoubleExponentialState]):
         rise, decay = (self._flat(name, x, current.dtype).clamp(0, 1) for name in ("rise", "decay"))
         h = decaying_sum(flat_features(x.to(current.dtype), 1), flat_features(rising, 0), rise)
         y = decaying_sum(h, flat_features(current, 0), decay).reshape(x.shape)
-        return y.to(x.dtype), DoubleExponentialState(h[-1].reshape(x.shape[1:]), y[-1])
+        return y.to(x.dtype), DoubleExponentialState(h[-1].clone().reshape(x.shape[1:]), y[-1].clone())

@@ -53,4 +53,4 @@ class LeakyIntegrator(Layer[LeakyIntegratorState]):
         current = x.to(membrane.dtype) if self.gain == 1 else x.to(membrane.dtype) * self.gain
         beta = self._flat("beta", x, membrane.dtype).clamp(0, 1)
         u = decaying_sum(flat_features(current, 1), flat_features(membrane, 0), beta).reshape(x.shape)
-        return u.to(x.dtype), LeakyIntegratorState(u[-1])
+        return u.to(x.dtype), LeakyIntegratorState(u[-1].clone())

@@ -1,7 +1,8 @@
 """What every layer of this package keeps: the input's and the state's shape, values a unit, the options of firing."""
 
+import difflib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypedDict, TypeVar, Unpack
 
 import torch
@@ -76,6 +77,8 @@ class Layer(nn.Module, Generic[State]):
     """
 
     state_type: type[State]
+    held: tuple[str, ...] = ()
+    """The values of neurons and synapses that may be learned and are no weights: decays, thresholds, delays."""
 
     def initial_state(
         self, shape: Sequence[int], *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
@@ -119,6 +122,7 @@ class Layer(nn.Module, Generic[State]):
             shown = f"{value.item()}" if value.ndim == 0 else f"a tensor from {ends[0]} to {ends[1]}"
             upper = "and be finite" if high == math.inf else f"and at most at {high}"
             raise RangeError(f"{name} is {shown}, but it must lie above {low} {upper}.")
+        self.held = (*self.held, name)
         if learn:
             self.register_parameter(name, nn.Parameter(value))
         else:
@@ -167,12 +171,23 @@ class SpikingLayer(Layer[State]):
         self, threshold: float | Tensor, *, learn_threshold: bool = False, **firing: Unpack[FiringOptions]
     ) -> None:
         super().__init__()
+        self._require_options(firing)
         self.reset, self.test = firing.get("reset", "subtract"), firing.get("test", ">=")
         require_choice("reset", self.reset, RESETS)
         require_choice("test", self.test, TESTS)
         self.late_reset, self.detach_reset = firing.get("late_reset", False), firing.get("detach_reset", False)
         self.surrogate = firing.get("surrogate", Atan())
         self._hold("threshold", threshold, 0, math.inf, learn=learn_threshold)
+
+    def _require_options(self, firing: Mapping[str, Any]) -> None:
+        known = list(FiringOptions.__annotations__)
+        for key in set(firing) - set(known):
+            near = difflib.get_close_matches(key, [*known, "threshold", "learn_threshold"], 1, cutoff=0.5)
+            meant = f"did you mean {near[0]}" if near else f"its options are {', '.join(known)}"
+            raise RangeError(f"{type(self).__name__} has no option {key!r}; {meant}?")
+        surrogate = firing.get("surrogate", Surrogate)
+        if surrogate is not Surrogate and not isinstance(surrogate, Surrogate):
+            raise RangeError(f"the surrogate is {surrogate!r}, but an object such as Atan() is wanted.")
 
     def _spike(self, u: Tensor, threshold: Tensor) -> Tensor:
         return self.surrogate.spike(u - threshold, self.test == ">")

@@ -117,6 +117,7 @@ class LearnableDelays(SynapticHistoryLayer):
         self.weight = nn.Parameter(torch.empty(outputs, inputs).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(outputs).uniform_(-bound, bound)) if bias else None
         self.delay = nn.Parameter(self._first_delay(delay))
+        self.held = ("delay",)
         self.register_buffer("width", torch.tensor(self.first_width))
         self.register_buffer("settled", torch.tensor(False))
 

@@ -96,7 +96,7 @@ class TraceRule(nn.Module, Generic[State]):
             spikes = (pre, post)[k // half].to(trace.dtype)
             traces = decaying_sum(spikes, trace, torch.tensor(decay, dtype=trace.dtype, device=trace.device))
             before.append(decay * torch.cat([trace.unsqueeze(0), traces[:-1]]))
-            after.append(traces[-1])
+            after.append(traces[-1].clone())
         return before, self.state_type._make(after)
 
 

@@ -54,6 +54,9 @@ def _heard(recurrent: nn.Module, spikes: Tensor, x: Tensor) -> Tensor:
 StateOf = TypeVar("StateOf", bound=NamedTuple)
 
 
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
 class RecurrentLayer(SpikingLayer[StateOf]):
     """What both recurrent layers share: a linear recurrence runs in one node of the graph, others in plain autograd."""
 
@@ -64,8 +67,8 @@ class RecurrentLayer(SpikingLayer[StateOf]):
         module = self.recurrent
         if torch.compiler.is_compiling():
             return None
-        watched = torch.is_autocast_enabled(x.device.type) or getattr(module, "_forward_hooks", None)
-        if type(module) is not nn.Linear or x.ndim != 3 or watched:
+        watched = torch.is_autocast_enabled(x.device.type) or any(getattr(module, hooks, None) for hooks in _HOOKS)
+        if type(module) is not nn.Linear or x.ndim != 3 or watched or not isinstance(module.weight, nn.Parameter):
             return None
         if not x.dtype == membrane.dtype == module.weight.dtype or module.weight.shape != (x.shape[2],) * 2:
             return None
@@ -122,7 +125,7 @@ class RecurrentLeaky(RecurrentLayer[RecurrentLeakyState]):
             population = Population(module.weight, module.bias, None, beta, threshold)
             start = Start(None, membrane, spike)
             fired, _, membrane = recurrent(x, start, population, self.surrogate, self._firing())
-            return fired, RecurrentLeakyState(membrane, fired[-1])
+            return fired, RecurrentLeakyState(membrane, fired[-1].clone())
         spikes = []
         for step in x.to(membrane.dtype).unbind(0):
             u = beta * membrane + step + _heard(self.recurrent, spike, x)
@@ -187,7 +190,7 @@ class RecurrentSynaptic(RecurrentLayer[RecurrentSynapticState]):
             population = Population(module.weight, module.bias, alpha, beta, threshold)
             start = Start(current, membrane, spike)
             fired, last, membrane = recurrent(x, start, population, self.surrogate, self._firing())
-            return fired, RecurrentSynapticState(current if last is None else last, membrane, fired[-1])
+            return fired, RecurrentSynapticState(current if last is None else last, membrane, fired[-1].clone())
         spikes = []
         for step in x.to(membrane.dtype).unbind(0):
             current = alpha * current + step + _heard(self.recurrent, spike, x)

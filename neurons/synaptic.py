@@ -81,7 +81,9 @@ class Synaptic(SpikingLayer[SynapticState]):
                 detach_reset=self.detach_reset,
             )
         step = x.shape[1:]
-        return spikes.to(x.dtype).reshape(x.shape), SynapticState(currents[-1].reshape(step), membrane.reshape(step))
+        return spikes.to(x.dtype).reshape(x.shape), SynapticState(
+            currents[-1].clone().reshape(step), membrane.reshape(step)
+        )
 
     def _late_zero(self, currents: Tensor, membrane: Tensor, beta: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
         """u = (1 - r) * (beta * v + i[t]) with r = [v >= threshold], the spike of the step before."""

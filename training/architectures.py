@@ -73,14 +73,20 @@ def build_network(settings: NetworkSettings, features: Shape) -> Chain:
 
 
 def _make(words: str, shape: Shape, settings: NetworkSettings, number: int) -> nn.Module:
+    if not isinstance(words, str):
+        raise RangeError(f'layer {number} is {words!r}, but words are wanted, such as "linear 128".')
     kind, *rest = words.split() or [""]
     if kind not in _MAKERS:
         raise RangeError(f"layer {number} is {words!r}: {unknown_key(kind, list(_MAKERS))}.")
     try:
+        if len(rest) not in _WORDS[kind] or any(word.startswith("-") for word in rest):
+            raise ValueError
         return _MAKERS[kind](rest, shape, settings)
     except SpikeportError:
         raise
-    except (ValueError, IndexError):
+    except RuntimeError as error:
+        raise RangeError(f"layer {number}, {words!r}, cannot be made: {str(error).splitlines()[0]}") from None
+    except (ValueError, IndexError, OverflowError, TypeError):
         raise RangeError(
             f"layer {number} is {words!r}, but {_FORMS[kind]} is wanted, for samples of {shape}."
         ) from None
@@ -92,6 +98,8 @@ def _convolution(rest: list[str], shape: Shape, settings: NetworkSettings) -> nn
     if rest[2:] and (rest[2] != "stride" or len(rest) != 4):
         raise ValueError
     stride = int(rest[3]) if rest[2:] else 1
+    if min(rows, columns, stride) < 1:
+        raise ValueError
     return nn.Conv2d(shape[0], int(rest[0]), (rows, columns), stride, padding=(rows // 2, columns // 2))
 
 
@@ -150,6 +158,11 @@ _MAKERS: dict[str, Maker] = {
     "flatten": lambda rest, shape, settings: nn.Flatten(),
     "dropout": lambda rest, shape, settings: nn.Dropout(float(rest[0])),
 }
+_WORDS: dict[str, tuple[int, ...]] = {
+    "conv": (2, 4), "linear": (1,), "norm": (0,), "leaky": (0, 1), "integrate": (0,), "recurrent": (0, 1),
+    "integrator": (0, 1), "pool": (1,), "average": (1,), "flatten": (0,), "dropout": (1,),
+}  # fmt: skip
+"""How many words may follow the first."""
 _FORMS = {
     "conv": 'conv OUTPUTS ROWSxCOLUMNS [stride N], such as "conv 32 3x3"',
     "linear": 'linear OUTPUTS, such as "linear 128", after "flatten"',

@@ -122,8 +122,7 @@ class _Run:
         for module in self.network.modules():
             if isinstance(module, LearnableDelays):
                 module.anneal(min(progress, 1.0))
-                if self._settled:
-                    module.settle()
+                module.settled.fill_(self._settled)  # a run that goes on for more epochs learns them again
 
     @property
     def _settled(self) -> bool:

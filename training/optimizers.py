@@ -10,12 +10,13 @@ from torch.optim import Optimizer
 from .._check import RangeError
 from ..neurons.learnable_delays import LearnableDelays
 from .settings import OptimizerSettings
+from .weights import weights_of
 
 __all__ = ["learning_rate", "make_optimizer"]
 
 
 def make_optimizer(network: nn.Module, settings: OptimizerSettings) -> Optimizer:
-    """Return the optimiser of all parameters; only those of two axes or more (weights) decay.
+    """Return the optimiser of all parameters; only weights decay.
 
     Delays are learned at ``delay_factor`` times the rate and do not decay: they are steps, not weights.
     Raises RangeError for a network without parameters.
@@ -24,10 +25,11 @@ def make_optimizer(network: nn.Module, settings: OptimizerSettings) -> Optimizer
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     if not trained:
         raise RangeError("the network has no parameter to train; give it a layer with weights.")
-    rest = [parameter for parameter in trained if parameter not in delays]
+    weights = set(weights_of(network))
+    rest = [parameter for parameter in trained if parameter not in delays and parameter not in weights]
     groups: list[dict[str, Any]] = [
-        {"params": [p for p in rest if p.ndim > 1], "weight_decay": settings.weight_decay, "factor": 1.0},
-        {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0, "factor": 1.0},
+        {"params": [p for p in trained if p in weights], "weight_decay": settings.weight_decay, "factor": 1.0},
+        {"params": rest, "weight_decay": 0.0, "factor": 1.0},
         {
             "params": [p for p in trained if p in delays],
             "weight_decay": 0.0,

@@ -1,5 +1,7 @@
 """Where a training run stands: all that must be saved so that it goes on as if it had not stopped."""
 
+import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -59,6 +61,9 @@ def fingerprint(task: Task, settings: TrainingSettings, optimizer: OptimizerSett
     }
     kept = {name: value for name, value in asdict(settings).items() if name not in _MAY_CHANGE}
     made_of = {"data": data, "network": shapes, "loss": repr((task.loss, *task.penalties)), "processes": processes}
+    chosen = task.information.get("config", {})
+    made_of["chosen"] = json.loads(json.dumps([chosen.get(section) for section in ("network", "encoder")]))
+    made_of["samples"] = [re.sub(r"0x[0-9a-f]+", "", repr(part)) for part in (task.encode, task.augment)]
     return {**made_of, "settings": kept, "optimizer": asdict(optimizer)}
 
 

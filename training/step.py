@@ -83,7 +83,8 @@ def share_of(fabric: "Fabric", index: Tensor) -> Tensor:
 
 def forward(network: nn.Module, x: Tensor) -> Tensor:
     """The output of encoded samples, (time, batch, classes)."""
-    answer = network(x)
+    like = next((each for each in network.parameters() if each.is_floating_point()), None)
+    answer = network(x if like is None else x.to(like.dtype))
     if not isinstance(answer, tuple) or not isinstance(answer[0], Tensor):
         raise ShapeError(
             f"the network returned {type(answer).__name__}, but `output, state` is wanted; put its layers in a Chain."

@@ -7,6 +7,9 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from ..networks.chain import looks_at_shapes
+from ..neurons.izhikevich import Izhikevich
+
 __all__ = ["Activity", "find_not_finite", "recorded_spikes", "spiking_layers"]
 
 
@@ -15,15 +18,17 @@ def spiking_layers(network: nn.Module) -> dict[str, nn.Module]:
     found: dict[str, nn.Module] = {}
     for name, module in network.named_modules():
         inside = any(not outer or name.startswith(f"{outer}.") for outer in found)
-        if hasattr(module, "initial_state") and hasattr(module, "threshold") and not inside:
+        fires = hasattr(module, "threshold") or isinstance(module, Izhikevich)
+        if hasattr(module, "initial_state") and fires and not inside:
             found[name] = module
     return found
 
 
 @contextmanager
 def recorded_spikes(network: nn.Module, wanted: bool = True) -> Iterator[dict[str, Tensor]]:
-    """Give a dict that holds what each spiking layer but the last sent (time, batch, \\*features), after each call.
+    """Give a dict that holds what each spiking layer but the last sent (time, batch, \\*features) while it is open.
 
+    A layer that is called for each step, or at several places, has all its calls along the first axis.
     wanted: False leaves it empty.
     """
     spikes: dict[str, Tensor] = {}
@@ -33,7 +38,9 @@ def recorded_spikes(network: nn.Module, wanted: bool = True) -> Iterator[dict[st
 
     def record(name: str) -> Any:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-            spikes[name] = output[0]
+            if looks_at_shapes():
+                return
+            spikes[name] = torch.cat([spikes[name], output[0]]) if name in spikes else output[0]
 
         return hook
 
@@ -46,8 +53,10 @@ def recorded_spikes(network: nn.Module, wanted: bool = True) -> Iterator[dict[st
 
 
 def _is_last(network: nn.Module, layer: nn.Module) -> bool:
+    inside = set(layer.modules())
     leaves = [module for module in network.modules() if not list(module.children())]
-    return bool(leaves) and leaves[-1] in set(layer.modules())
+    speaking = [leaf for leaf in leaves if leaf in inside or hasattr(leaf, "initial_state") or list(leaf.parameters())]
+    return bool(speaking) and speaking[-1] in inside
 
 
 class Activity:
@@ -71,6 +80,8 @@ class Activity:
 
     def _hook(self, name: str) -> Any:
         def add(module: nn.Module, inputs: Any, output: Any) -> None:
+            if looks_at_shapes():
+                return
             spikes = output[0].detach()
             counted = torch.stack([spikes.abs().sum(dtype=torch.float32).double(), _size(spikes)])
             self.sums[name] = self.sums[name] + counted if name in self.sums else counted

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from .._check import require_in_range
+from .weights import weights_of
 
 __all__ = ["noisy_weights"]
 
@@ -24,7 +25,7 @@ def noisy_weights(network: nn.Module, share: float, *, seed: int) -> Iterator[No
     kept: list[tuple[nn.Parameter, Tensor]] = []
     generator = torch.Generator().manual_seed(seed)
     try:
-        for parameter in _weights(network) if share else ():
+        for parameter in weights_of(network) if share else ():
             kept.append((parameter, parameter.detach().clone()))
             size = parameter.detach().abs().flatten(1).amax(1).view(-1, *([1] * (parameter.ndim - 1)))
             noise = torch.randn(parameter.shape, generator=generator).to(parameter)
@@ -33,9 +34,3 @@ def noisy_weights(network: nn.Module, share: float, *, seed: int) -> Iterator[No
     finally:
         for parameter, clean in kept:
             parameter.data = clean
-
-
-def _weights(network: nn.Module) -> Iterator[nn.Parameter]:
-    for parameter in network.parameters():
-        if parameter.requires_grad and parameter.ndim > 1 and parameter.is_floating_point():
-            yield parameter

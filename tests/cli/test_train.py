@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from spikeport.training.loop import CHECKPOINT
@@ -54,6 +55,28 @@ def test_a_network_that_sees_other_samples_each_step_is_told_to_have_no_folder(c
     assert trained["network"] is None
     assert "no network folder" in trained["notes"][-1]
     assert not Path("run/network").exists()
+
+
+def test_another_network_is_not_resumed(command, config: Path) -> None:
+    assert command("train", config, "-o", "run", "--json").code == 0
+    again = CONFIG.format(epochs=2)
+    for changed in (again + "[network]\nbeta = 0.3\n", again.replace("steps = 3", "steps = 5")):
+        config.write_text(changed, encoding="utf-8")
+        done = command("train", config, "-o", "run", "--resume")
+        assert done.code == 2
+        assert "another training" in done.error
+
+
+def test_test_data_are_looked_at_before_the_work(command, config: Path) -> None:
+    x, y = np.zeros((20, 8, 8), np.float32), np.arange(20) % 10
+    np.savez("small.npz", x=x[:, :5], y=y)
+    np.savez("odd.npz", x=x, y=y + 5)
+    for spec, said in (("nope.npz", "nope.npz"), ("small.npz", "shape"), ("odd.npz", "labels")):
+        config.write_text(CONFIG.format(epochs=1).replace('test = "digits"', f'test = "{spec}"'), encoding="utf-8")
+        done = command("train", config, "-o", "run")
+        assert done.code == 2
+        assert said in done.error
+        assert not Path("run").exists()
 
 
 def test_people_get_a_table(command, config: Path) -> None:

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from spikeport import RangeError, SpikeportError
 from spikeport.networks import Chain, Feedback, Residual, run
-from spikeport.neurons import Leaky
+from spikeport.neurons import Leaky, LeakyIntegrator
 
 
 def branched() -> Chain:
@@ -66,3 +66,43 @@ def test_a_branch_with_a_state_is_refused() -> None:
         Residual(nn.Linear(3, 3), shortcut=Leaky(0.9))
     with pytest.raises(RangeError, match="back is a Chain, which has a state"):
         Feedback(nn.Linear(3, 3), back=Chain(nn.Linear(3, 3)))
+
+
+def test_what_is_the_same_at_each_step_is_recorded_for_each(x: Tensor) -> None:
+    network = Chain(nn.Linear(4, 4), Leaky(0.9)).eval()
+    constant = torch.rand(2, 4).expand(6, 2, 4)
+    found = run(network, constant, record=["layers.0", "layers.1"]).recorded
+    assert found["layers.0"].shape == found["layers.1"].shape == (6, 2, 4)
+    assert torch.equal(found["layers.0"], run(network, constant.contiguous(), record=["layers.0"]).recorded["layers.0"])
+    assert run(network, constant[:, :0], record=["layers.0"]).recorded["layers.0"].shape == (6, 0, 4)
+
+
+def test_a_module_at_two_places_is_refused_and_work_in_place_changes_no_record() -> None:
+    neuron = Leaky(0.9)
+    with pytest.raises(SpikeportError, match=r"layers\.1 runs at 2 places"):
+        run(Chain(nn.Linear(4, 4), neuron, nn.Linear(4, 4), neuron), torch.rand(6, 2, 4), record=["layers.1"])
+    network = Chain(nn.Linear(4, 4), LeakyIntegrator(0.9), nn.ReLU(inplace=True))
+    done = run(network, torch.randn(6, 2, 4), record=["layers.1"])
+    assert done.recorded["layers.1"].min() < 0
+    assert torch.equal(done.recorded["layers.1"].relu(), done.output)
+
+
+def test_a_norm_in_training_counts_every_step() -> None:
+    constant = torch.rand(2, 3).expand(6, 2, 3)
+    found = []
+    for x in (constant, constant.contiguous()):
+        network = Chain(nn.BatchNorm1d(3), Leaky(0.9))
+        network(x)
+        found.append(network[0].running_var)
+    torch.testing.assert_close(*found)
+    Chain(nn.BatchNorm1d(3), Leaky(0.9))(constant[:, :1])  # one sample is several values over time
+
+
+def test_a_module_of_ones_own_draws_for_every_step_in_training() -> None:
+    class Noise(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x + torch.randn_like(x)
+
+    y, _ = Chain(Noise(), LeakyIntegrator(0.5))(torch.zeros(1, 2, 3).expand(4, 2, 3))
+    steps = y - 0.5 * torch.cat([torch.zeros(1, 2, 3), y[:-1]])
+    assert not torch.equal(steps[0], steps[1])

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from spikeport import RangeError, ShapeError, neurons
+from spikeport.neurons import Atan, Delay, IntegrateAndFire, Leaky, RecurrentLeaky, Synaptic
 from spikeport.neurons.izhikevich import CHATTERING
 
 ELEMENTWISE: dict[str, Callable[[float | Tensor], nn.Module]] = {
@@ -182,3 +183,42 @@ def test_shapes_that_do_not_fit_are_refused(make: Callable[[], object], message:
 )
 def test_a_time_constant_is_a_decay_by_e(made: Callable[..., nn.Module], decay: str) -> None:
     assert getattr(made(0.020, 0.001), decay).item() ** 20 == pytest.approx(torch.e**-1, rel=1e-5)
+
+
+@pytest.mark.parametrize("make", [Leaky, IntegrateAndFire, lambda *given, **options: Synaptic(0.5, *given, **options)])
+def test_options_that_there_are_not_are_refused_by_name(make) -> None:
+    given = () if make is IntegrateAndFire else (0.9,)
+    meant = {"treshold": "did you mean threshold", "init_hidden": "reset, test", "surogate": "surrogate"}
+    for key, said in meant.items():
+        with pytest.raises(RangeError, match=f"no option '{key}'; .*{said}"):
+            make(*given, **{key: 1})
+    for wrong in ("atan", None, Atan):
+        with pytest.raises(RangeError, match="surrogate is"):
+            make(*given, surrogate=wrong)
+
+
+def test_a_recurrence_that_is_pruned_is_read_as_it_is_now() -> None:
+    from torch.nn.utils import prune
+
+    torch.manual_seed(0)
+    back = nn.Linear(6, 6)
+    back.weight.data.mul_(3)
+    prune.l1_unstructured(back, "weight", 0.5)
+    layer, x = RecurrentLeaky(back, 0.9), torch.rand(10, 4, 6)
+    before = layer(x)[0]
+    back.weight_orig.data.neg_()
+    after = layer(x)[0]
+    assert not torch.equal(after, before)
+    for _ in range(2):
+        layer(x)[0].sum().backward()
+    assert back.weight_orig.grad.any()
+
+
+def test_delays_that_are_loaded_must_have_room() -> None:
+    held = Delay([0, 1, 5]).state_dict()
+    with pytest.raises(RuntimeError, match="longest=5"):
+        Delay([0, 1, 2]).load_state_dict(held)
+    roomy = Delay([0, 1, 2], longest=7)
+    roomy.load_state_dict(held)
+    x = torch.rand(9, 2, 3)
+    assert torch.equal(roomy(x)[0], Delay([0, 1, 5])(x)[0])

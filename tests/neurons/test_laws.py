@@ -148,6 +148,16 @@ def test_input_that_is_not_floating_is_refused(layer: nn.Module, x: Tensor, dtyp
         layer(x.to(dtype))
 
 
+def test_a_state_is_apart_from_the_output_and_from_the_past(layer: nn.Module, x: Tensor) -> None:
+    with torch.no_grad():
+        y, state = layer(x)
+        kept = [part.clone() for part in state]
+        y.zero_()
+    assert all(torch.equal(part, before) for part, before in zip(state, kept, strict=True))
+    for part in state:
+        assert part.untyped_storage().nbytes() <= 2 * part.numel() * part.element_size(), "the sequence is kept alive"
+
+
 def test_a_state_of_another_kind_is_refused(layer: nn.Module, x: Tensor) -> None:
     _, state = layer(x)
     for wrong in (state[0], tuple(state), [*state]):

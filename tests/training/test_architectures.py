@@ -70,6 +70,19 @@ def test_a_word_that_is_no_layer_is_refused(layers: list[str], wanted: str) -> N
         build(*layers)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "leaky 0.5 0.6", "integrate 3", "norm 3", "flatten 3", "pool 3 stride 2", "dropout 0.2 x", "linear -5",
+        "conv 4 3x-3", "conv 4 0x3", "conv 4 3x3 stride 0", "linear 99999999999999", 1, ["linear 3"],
+    ],
+    ids=str,
+)  # fmt: skip
+def test_words_that_say_too_much_or_nothing_are_refused(words: object) -> None:
+    with pytest.raises(SpikeportError, match=r"layer [12] is|layer 2, "):
+        build(*(["flatten", words] if "linear 9" in str(words) else [words]))
+
+
 def test_a_layer_that_does_not_fit_is_named() -> None:
     with pytest.raises(SpikeportError, match=r"layer 2, 'pool 9', does not take samples of shape \(4, 8, 8\)"):
         build("conv 4 3x3", "pool 9")

@@ -9,8 +9,9 @@ from torch import nn
 from spikeport import RangeError
 from spikeport.data import Direct
 from spikeport.networks.chain import Chain
-from spikeport.neurons import Leaky
+from spikeport.neurons import Leaky, LearnableDelays
 from spikeport.training.losses import RateCrossEntropy
+from spikeport.training.optimizers import make_optimizer
 from spikeport.training.processes import train
 from spikeport.training.settings import OptimizerSettings, TrainingSettings
 from spikeport.training.step import Samples, Task
@@ -71,3 +72,18 @@ def test_training_with_noise_learns_and_is_repeatable() -> None:
     first = weights(settings)
     assert torch.equal(first, weights(settings))
     assert not torch.equal(first, weights(replace(settings, weight_noise=0.0)))
+
+
+def test_noise_and_decay_leave_values_of_neurons_and_delays_alone() -> None:
+    beta = torch.full((4, 1, 1), 0.9)
+    network = nn.ModuleList([LearnableDelays(8, 12, 5), nn.Conv2d(1, 4, 3), Leaky(beta, learn_beta=True)])
+    before = {name: value.detach().clone() for name, value in network.named_parameters()}
+    with noisy_weights(network, 0.1, seed=3):
+        moved = {name for name, value in network.named_parameters() if not torch.equal(value, before[name])}
+    assert moved == {"0.weight", "1.weight"}
+    optimizer = make_optimizer(network, OptimizerSettings(weight_decay=0.1, learning_rate=1.0))
+    for parameter in network.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    moved = {name for name, value in network.named_parameters() if not torch.equal(value, before[name])}
+    assert moved == {"0.weight", "1.weight"}
