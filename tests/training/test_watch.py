@@ -51,10 +51,10 @@ def test_delays_learn_again_where_a_finished_run_goes_on_and_any_float_is_a_samp
         samples = Samples(torch.rand(96, 8).double(), torch.arange(96) % 3)
         return Task(Chain(*layers), samples, samples, Direct(6), RateCrossEntropy())
 
-    settings = TrainingSettings(epochs=3, batch_size=16, tensorboard=False)
+    settings = TrainingSettings(epochs=4, batch_size=16, tensorboard=False)
     first, second = task(), task()
     train(first, settings, folder=tmp_path / "run")
-    train(second, replace(settings, epochs=8), folder=tmp_path / "run", resume=True)
+    train(second, replace(settings, epochs=20), folder=tmp_path / "run", resume=True)
     moved = (second.network[0].delay - first.network[0].delay).abs().sum()
     assert first.network[0].settled
     assert second.network[0].settled
