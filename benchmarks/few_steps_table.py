@@ -72,7 +72,8 @@ def rules() -> Iterator[str]:
         average = 100 * sum(saved) / len(saved)
         yield ""
         yield f'"saved": share of the network\'s own T, {average:.0f} % on average over {len(saved)} networks;'
-        yield '"instead of": the smallest fixed number of steps with the same accuracy, over the mean steps; with auto.'
+        yield '"instead of": the smallest fixed number of steps with the same accuracy, over the mean steps; with auto,'
+        yield "where it was tried, else with confidence."
 
 
 def _chosen(rules: dict[str, Any]) -> dict[str, Any]:

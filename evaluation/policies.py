@@ -133,8 +133,8 @@ def _auto(outputs: Tensor, labels: Tensor, max_loss: float, skip: int, seed: int
     """The rule that takes the fewest steps where it was not calibrated, among those that are as safe there as asked.
 
     Every candidate is calibrated on either half of the samples and tried on the other.  It is safe enough if its loss
-    and one standard error lie within ``max_loss``, or within those of plain confidence where that misses it, too.  The
-    chosen one is calibrated on all samples then.
+    and one standard error lie within ``max_loss``, or within those of plain confidence where that misses it, too.  What
+    is returned is calibrated on all samples; its steps on them count as well, where they are more.
     """
     order = torch.from_numpy(np.random.default_rng(seed).permutation(len(labels)))
     halves = order[: len(labels) // 2], order[len(labels) // 2 :]
@@ -150,9 +150,14 @@ def _auto(outputs: Tensor, labels: Tensor, max_loss: float, skip: int, seed: int
         steps, lost, gained = (sum(parts) for parts in zip(*trials, strict=True))
         tried[kind] = steps, (lost - gained + math.sqrt(lost + gained)) / len(labels)
     plain = tried.get(CANDIDATES[0], (0, 0.0))[1]
-    safe = [kind for kind, (_, risk) in tried.items() if risk <= max(max_loss, plain)]
-    best = min(safe, key=lambda kind: tried[kind][0], default=CANDIDATES[0])
-    return POLICIES[best](outputs, labels, max_loss, skip, seed)
+    best: tuple[float, AnyRule] | None = None
+    for kind, (tried_steps, risk) in tried.items():
+        if risk > max(max_loss, plain):
+            continue
+        rule = POLICIES[kind](outputs, labels, max_loss, skip, seed)
+        most = max(tried_steps, _trial(rule, outputs, labels, skip)[0])
+        best = (most, rule) if best is None or most < best[0] else best
+    return POLICIES[CANDIDATES[0]](outputs, labels, max_loss, skip, seed) if best is None else best[1]
 
 
 def _trial(rule: AnyRule, outputs: Tensor, labels: Tensor, skip: int) -> tuple[int, int, int]:

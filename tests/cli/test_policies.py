@@ -44,7 +44,7 @@ def test_nobody_stops_before_the_first_step_that_is_allowed(command, folder: Pat
         (("--max-loss", 0.01, "--guarantee", "coverage:0.9"), "--max-loss 0.01 and --guarantee"),
         (("--max-loss", 0.01, "--policy", "fixed:3"), "a fixed run is not calibrated"),
         (("--attack-samples", 9), "came without --attack"),
-        (("--policy", "hope"), "gate or fixed:T"),
+        (("--policy", "hope"), "auto or fixed:T"),
         (("--attack", 2.0), "epsilon is 2.0"),
         (("--attack", 0.1, "--bits", 8), "needs gradients"),
     ],

@@ -93,7 +93,7 @@ def test_stored_faults_go_into_chips_too(command, folder: Path) -> None:
         (("--compare", "torch"), "choose reference"),
         (("--steps", "5000"), "possible here"),
         (("--policy", "fixed:5000"), "possible here"),
-        (("--policy", "sometimes"), "gate or fixed:T"),
+        (("--policy", "sometimes"), "auto or fixed:T"),
         (("--faults", "weights:2"), "between 0 and 1"),
         (("--faults", "wieghts:0.1"), "wieghts can have no faults"),
         (("--faults", "weights:0.1,layers:nowhere"), "no layers nowhere"),
