@@ -92,7 +92,7 @@ def test_stored_faults_go_into_chips_too(command, folder: Path) -> None:
         (("--chip", "loihi9"), "no chip 'loihi9'"),
         (("--compare", "torch"), "choose reference"),
         (("--steps", "5000"), "possible here"),
-        (("--policy", "fixed:5000"), "possible here"),
+        (("--policy", "fixed:5000"), "stops at step 5000"),
         (("--policy", "sometimes"), "auto or fixed:T"),
         (("--faults", "weights:2"), "between 0 and 1"),
         (("--faults", "wieghts:0.1"), "wieghts can have no faults"),

@@ -100,7 +100,7 @@ def test_bad_requests(digits):
         backend_named("loihi")
     with pytest.raises(RangeError, match="possible here"):
         run_on(backend_named("torch"), program, data, steps=9, rule=FixedSteps(3))
-    with pytest.raises(RangeError, match="possible here"):
+    with pytest.raises(RangeError, match="stops at step 3 or later, but 2 steps"):
         run_on(backend_named("torch"), program, data, steps=2, rule=FixedSteps(3))
     with pytest.raises(SpikeportError, match="choose reference"):
         run_on(backend_named("torch"), program, data, steps=2, rule=FixedSteps(2), compare_with="torch")
