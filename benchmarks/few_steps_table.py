@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from qcfs_table import line as qcfs_line
-from tables import put_table
+from tables import chosen, put_table
 from vit_peer import table as peer_table
 
 HERE = Path(__file__).resolve().parent
@@ -66,20 +66,14 @@ def rules() -> Iterator[str]:
         yield f"| {' | '.join(heads)} |"
         yield "|---|" + "---|" * (len(heads) - 1)
         for row in found.values():
-            cells = [row["title"], f"{row['n']:,}", str(row["steps"]), *_worth(_chosen(row["rules"]))]
+            cells = [row["title"], f"{row['n']:,}", str(row["steps"]), *_worth(chosen(row["rules"]))]
             yield f"| {' | '.join([*cells, *(_rule(row['rules'].get(name)) for name in RULES)])} |"
-        saved = [_chosen(row["rules"])["steps_saved"][0] for row in found.values()]
+        saved = [chosen(row["rules"])["steps_saved"][0] for row in found.values()]
         average = 100 * sum(saved) / len(saved)
         yield ""
         yield f'"saved": share of the network\'s own T, {average:.0f} % on average over {len(saved)} networks;'
         yield '"instead of": the smallest fixed number of steps with the same accuracy, over the mean steps; with auto,'
         yield "where it was tried, else with confidence."
-
-
-def _chosen(rules: dict[str, Any]) -> dict[str, Any]:
-    """The rule that was chosen on the exit split."""
-    held: dict[str, Any] = rules.get("auto") or rules["confidence"]
-    return held
 
 
 def _worth(held: dict[str, Any]) -> list[str]:

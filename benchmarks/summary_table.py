@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tables import put_table
+from tables import chosen, put_table
 from training_table import TASKS, interval, value_of
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -40,7 +40,7 @@ def conversion() -> Iterator[tuple[str, str, str]]:
 
 def exits() -> Iterator[tuple[str, str, str]]:
     """What dynamic confidence saves, and how often a promise was broken."""
-    held = [row["rules"].get("auto", row["rules"]["confidence"]) for row in read("exit_rules").values()]
+    held = [chosen(row["rules"]) for row in read("exit_rules").values()]
     if held:
         saved = sum(row["steps_saved"][0] for row in held) / len(held)
         changes = [100 * row["change"][0] for row in held]

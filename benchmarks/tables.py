@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "docs" / "results.md"]
@@ -30,3 +31,9 @@ def put_table(name: str, body: str) -> None:
             partial.replace(page)
             return
     sys.exit(f"no page has the marks {first} and {last}; {', '.join(page.name for page in PAGES)} were looked at")
+
+
+def chosen(rules: dict[str, Any]) -> dict[str, Any]:
+    """Of a row of exit_rules.json: the rule that was chosen on the exit split, where one was."""
+    held: dict[str, Any] = rules.get("auto") or rules["confidence"]
+    return held

@@ -10,6 +10,7 @@ from torch import Tensor
 from .._check import RangeError
 from .kernels import leaky_eager
 from .kernels.leaky import leaky
+from .kernels.leaky_plan_cpu import RATIONAL
 from .kernels.leaky_reference import Firing
 from .layer import FiringOptions, SpikingLayer, decay_of, flat_features, require_state, state_type
 
@@ -110,7 +111,7 @@ class Leaky(SpikingLayer[LeakyState]):
     def _eager_rule(self) -> leaky_eager.EagerRule | None:
         """This layer for ``leaky_eager``, if that has its kind: fixed values for all neurons, a reset at once."""
         beta, threshold, formula = self.beta, self.threshold, self.surrogate.kernel_id
-        if formula not in leaky_eager.FORMULAS or self.gain != 1 or self.late_reset or self.reset == "zero":
+        if formula not in RATIONAL or self.gain != 1 or self.late_reset or self.reset == "zero":
             return None
         if not (leaky_eager.fixed(beta) and leaky_eager.fixed(threshold)):
             return None

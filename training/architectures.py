@@ -95,7 +95,7 @@ def _make(words: str, shape: Shape, settings: NetworkSettings, number: int) -> n
 def _convolution(rest: list[str], shape: Shape, settings: NetworkSettings) -> nn.Module:
     """Conv OUT KxK [stride S]: padded, so that a stride of 1 keeps the size."""
     rows, columns = map(int, rest[1].split("x"))
-    if rest[2:] and (rest[2] != "stride" or len(rest) != 4):
+    if rest[2:] and rest[2] != "stride":
         raise ValueError
     stride = int(rest[3]) if rest[2:] else 1
     if min(rows, columns, stride) < 1:

@@ -129,7 +129,7 @@ def check_task(task: Task) -> int:
     was_training = task.network.training
     parameter = next(task.network.parameters(), None)
     x = task.encode(task.train.x[:1])
-    output = forward(task.network.eval(), x if parameter is None else x.to(parameter.device, parameter.dtype))
+    output = forward(task.network.eval(), x if parameter is None else x.to(parameter.device))
     task.network.train(was_training)
     if output.ndim != 3 or output.shape[1] != 1:
         raise ShapeError(

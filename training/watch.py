@@ -26,21 +26,21 @@ def spiking_layers(network: nn.Module) -> dict[str, nn.Module]:
 
 @contextmanager
 def recorded_spikes(network: nn.Module, wanted: bool = True) -> Iterator[dict[str, Tensor]]:
-    """Give a dict that holds what each spiking layer but the last sent (time, batch, \\*features) while it is open.
+    """Give a dict that holds, once it is closed, what each spiking layer but the last sent (time, batch, \\*features).
 
     A layer that is called for each step, or at several places, has all its calls along the first axis.
     wanted: False leaves it empty.
     """
     spikes: dict[str, Tensor] = {}
+    calls: dict[str, list[Tensor]] = {}
     layers = list(spiking_layers(network).items()) if wanted else []
     # the last layer is the output, which the loss itself looks at, unless a readout without spikes follows
     hidden = layers[:-1] if layers and _is_last(network, layers[-1][1]) else layers
 
     def record(name: str) -> Any:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-            if looks_at_shapes():
-                return
-            spikes[name] = torch.cat([spikes[name], output[0]]) if name in spikes else output[0]
+            if not looks_at_shapes():
+                calls.setdefault(name, []).append(output[0])
 
         return hook
 
@@ -50,6 +50,7 @@ def recorded_spikes(network: nn.Module, wanted: bool = True) -> Iterator[dict[st
     finally:
         for handle in handles:
             handle.remove()
+    spikes |= {name: parts[0] if len(parts) == 1 else torch.cat(parts) for name, parts in calls.items()}
 
 
 def _is_last(network: nn.Module, layer: nn.Module) -> bool:

@@ -6,7 +6,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["ONE", "RATIONAL", "ZERO", "Floats", "derivative", "inlined", "part", "rational"]
+__all__ = ["ONE", "ZERO", "Floats", "derivative", "inlined", "part", "rational"]
 
 ZERO, ONE = np.float32(0), np.float32(1)
 
@@ -40,12 +40,9 @@ def _exponential(y: Floats, bits: Floats, p: Floats) -> None:
         p[f] = (q * x * x + x + ONE) * power[f]
 
 
-RATIONAL = (0, 1, 3, 5)  # the formulas that need no exponential
-
-
 @inlined
 def rational(d: np.float32, formula: int, height: np.float32, sharpness: np.float32) -> np.float32:
-    """The derivative at one place for the formulas in ``RATIONAL``; the compiler makes a loop of each formula."""
+    """The derivative for the formulas in ``leaky_plan_cpu.RATIONAL``; the compiler makes a loop of each formula."""
     y = sharpness * abs(d)
     if formula == 0:  # arctangent
         return height / (ONE + y * y)

@@ -5,7 +5,6 @@ through the views that any shape may need, takes 0.2 ms there and back, and more
 filled the caches: a quarter of the time of a layer of 16 x 16 384 neurons and 16 steps.  Values are the same.
 """
 
-from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,9 +15,7 @@ from . import dispatch, leaky_op
 from .leaky_reference import Firing
 from .memory import in_large_pages
 
-__all__ = ["FORMULAS", "EagerRule", "advance", "fixed", "serves"]
-
-FORMULAS = (0, 1, 3, 5)  # those of ``formulas_cpu.RATIONAL``, whose module imports numba
+__all__ = ["EagerRule", "advance", "fixed", "serves"]
 
 
 class EagerRule(NamedTuple):
@@ -74,22 +71,22 @@ def advance(x: Tensor, membrane: Tensor | None, rule: EagerRule) -> tuple[Tensor
 def _forward(
     x: Tensor, membrane: Tensor | None, rule: EagerRule, *, save: bool
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    from .leaky_numba import run_forward
+    from .leaky_numba import factors, flat_array, run_forward
 
     spikes = in_large_pages(torch.empty_like(x))
     after = torch.empty_like(x[0])
     saved = in_large_pages(torch.empty_like(x, dtype=torch.bfloat16 if rule.compact else None)) if save else None
-    start = _ZERO if membrane is None else _flat(membrane)
-    kept = _NOTHING if saved is None else _flat(saved)
+    start = _ZERO if membrane is None else flat_array(membrane)
+    kept = _NOTHING if saved is None else flat_array(saved)
     numbers = np.float32(rule.beta), np.float32(rule.threshold)
     run_forward(
         len(x),
-        _flat(x),
+        flat_array(x),
         start,
-        _flat(after),
+        flat_array(after),
         *numbers,
-        _factors(rule.firing, rule.height, rule.sharpness),
-        _flat(spikes),
+        factors(rule.firing, rule.height, rule.sharpness),
+        flat_array(spikes),
         kept,
     )
     return spikes, after, saved
@@ -113,15 +110,18 @@ class _Leaky(torch.autograd.Function):
         initial = ctx.needs_input_grad[1]
         if torch.is_grad_enabled():  # create_graph: the operator says what it cannot do
             return *_by_operator(to_spikes, to_after, saved, rule, initial=initial), None
-        from .leaky_numba import run_backward
+        from .leaky_numba import factors, flat_array, run_backward
 
         to_x = in_large_pages(torch.empty(saved.shape, dtype=torch.float32, device="cpu"))
         to_membrane = torch.empty(saved.shape[1:], dtype=torch.float32, device="cpu")
-        coming = _ZERO if to_after is None else _flat(to_after.contiguous())
+        coming = _ZERO if to_after is None else flat_array(to_after)
         numbers = np.float32(rule.beta), np.float32(rule.threshold)
-        factors = _factors(rule.firing, rule.height, rule.sharpness)
-        arriving, found = (_flat(to_spikes.contiguous()), coming, _flat(saved)), (_flat(to_x), _flat(to_membrane))
-        run_backward(len(saved), *arriving, *numbers, factors, rule.formula, *found)
+        plan = factors(rule.firing, rule.height, rule.sharpness)
+        arriving, found = (
+            (flat_array(to_spikes), coming, flat_array(saved)),
+            (flat_array(to_x), flat_array(to_membrane)),
+        )
+        run_backward(len(saved), *arriving, *numbers, plan, rule.formula, *found)
         return to_x, to_membrane if initial else None, None
 
 
@@ -138,16 +138,4 @@ def _by_operator(
     return to_x.reshape(saved.shape), to_membrane.reshape(coming.shape) if initial else None
 
 
-def _flat(x: Tensor) -> np.ndarray:
-    flat = x.detach().view(-1)
-    return (flat.view(torch.uint16) if x.dtype == torch.bfloat16 else flat).numpy()
-
-
 _ZERO, _NOTHING = np.zeros(1, np.float32), np.empty(0, np.float32)
-
-
-@cache
-def _factors(firing: Firing, height: float, sharpness: float) -> np.ndarray:
-    from .leaky_numba import factors
-
-    return factors(firing, height, sharpness)

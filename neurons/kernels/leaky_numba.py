@@ -1,6 +1,7 @@
 """Hand tensors over to the numba kernels of ``leaky_cpu``, and choose their types."""
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor
 
 from . import dispatch
-from .formulas_cpu import RATIONAL, Floats
+from .formulas_cpu import Floats
 from .leaky_backward_cpu import leaky_backward, leaky_backward_threads
 from .leaky_cpu import leaky_forward, leaky_forward_threads
 from .leaky_plain_cpu import (
@@ -18,12 +19,12 @@ from .leaky_plain_cpu import (
     plain_forward,
     plain_forward_threads,
 )
-from .leaky_plan_cpu import leaky_tasks
+from .leaky_plan_cpu import RATIONAL, leaky_tasks
 from .leaky_reference import Firing
 from .leaky_steps import Formula
 from .memory import in_large_pages, keep_freed_memory
 
-__all__ = ["backward_numba", "factors", "forward_numba", "run_backward", "run_forward"]
+__all__ = ["backward_numba", "factors", "flat_array", "forward_numba", "run_backward", "run_forward"]
 
 Kernel = tuple[Callable[..., None], Callable[..., None]]
 FORWARD: Kernel = leaky_forward, leaky_forward_threads
@@ -41,12 +42,12 @@ def forward_numba(
     wide = current.float() if current.dtype == torch.float16 else current
     spikes = in_large_pages(torch.empty_like(wide, memory_format=torch.contiguous_format))
     after = torch.empty_like(membrane, memory_format=torch.contiguous_format)
-    state, found = (_array(wide), _row(membrane), _array(after)), (_array(spikes), _array(saved))
+    state, found = (flat_array(wide), _row(membrane), flat_array(after)), (flat_array(spikes), flat_array(saved))
     if _one_value(beta, threshold) and not firing.late:
         numbers = np.float32(beta), np.float32(threshold)
         run_forward(len(current), *state, *numbers, factors(firing), *found)
     else:
-        arrays = map(_array, _each(beta, threshold, current.shape[2]))
+        arrays = map(flat_array, _each(beta, threshold, current.shape[2]))
         tasks = leaky_tasks(*current.shape[1:])
         _run(FORWARD, tasks, *current.shape[:2], *state, *arrays, factors(firing), *found)
     return spikes.to(current.dtype), after
@@ -73,14 +74,17 @@ def backward_numba(  # noqa: PLR0913 - what the forward pass had, and the two gr
     plan = factors(firing, *coefficients), formula
     plain = not parameters and not firing.late and firing.reset != "zero" and formula in RATIONAL
     to_membrane = to_after.new_empty(to_after.shape)
-    arriving, found = (_array(wide), _row(to_after), _array(saved)), (_array(to_current), _array(to_membrane))
+    arriving, found = (
+        (flat_array(wide), _row(to_after), flat_array(saved)),
+        (flat_array(to_current), flat_array(to_membrane)),
+    )
     if plain and _one_value(beta, threshold):
         numbers = np.float32(beta), np.float32(threshold)
         run_backward(len(saved), *arriving, *numbers, *plan, *found)
     else:
-        given = map(_array, (to_after, saved, membrane, *_each(beta, threshold, to_after.shape[1])))
+        given = map(flat_array, (to_after, saved, membrane, *_each(beta, threshold, to_after.shape[1])))
         tasks = leaky_tasks(*saved.shape[1:])
-        _run(BACKWARD, tasks, *saved.shape[:2], arriving[0], *given, *plan, *found, *map(_array, sums))
+        _run(BACKWARD, tasks, *saved.shape[:2], arriving[0], *given, *plan, *found, *map(flat_array, sums))
     return to_current.to(to_spikes.dtype), to_membrane if initial else to_after.new_empty(0, 0), *sums
 
 
@@ -115,7 +119,7 @@ def _long_tasks(units: int) -> tuple[int, int]:
     return -(-units // block), block
 
 
-def _array(x: Tensor) -> Floats:
+def flat_array(x: Tensor) -> Floats:
     """The tensor's memory, flat; bfloat16 as its bits, since neither NumPy nor numba has the type."""
     x = x.detach().contiguous().reshape(-1)
     array: Floats = (x.view(torch.uint16) if x.dtype == torch.bfloat16 else x).numpy()
@@ -123,14 +127,15 @@ def _array(x: Tensor) -> Floats:
 
 
 def _row(x: Tensor) -> Floats:
-    """``_array``, or one value where x is the same everywhere and lies in memory once."""
-    return _array(x[:1, :1]) if not any(x.stride()) and x.numel() else _array(x)
+    """``flat_array``, or one value where x is the same everywhere and lies in memory once."""
+    return flat_array(x[:1, :1]) if not any(x.stride()) and x.numel() else flat_array(x)
 
 
 def _each(beta: Tensor, threshold: Tensor, features: int) -> tuple[Tensor, Tensor]:
     return beta.expand(features), threshold.expand(features)
 
 
+@cache
 def factors(firing: Firing, height: float = 0.0, sharpness: float = 0.0) -> Floats:
     """As ``leaky_plan_cpu`` numbers them."""
     now, late, subtract, zero = not firing.late, firing.late, firing.reset == "subtract", firing.reset == "zero"

@@ -1,8 +1,10 @@
 """What the leaky integrate-and-fire kernels on the CPU share: blocks of features, their buffers, and ``factors``."""
 
-__all__ = ["BLOCK", "leaky_tasks"]
+__all__ = ["BLOCK", "RATIONAL", "leaky_tasks"]
 
 BLOCK = 2048  # features a task: its buffers lie in the second-level cache, and rows are long enough to be fetched ahead
+
+RATIONAL = (0, 1, 3, 5)  # the surrogates' formulas that need no exponential
 
 
 def leaky_tasks(batch: int, features: int) -> int:
