@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -11,17 +11,28 @@ import torch
 from ..inference import AnyRule, interleaved_medians, run_fixed, run_with_exit
 from .engines import Network, engine_of
 
-__all__ = ["timed"]
+__all__ = ["SECONDS", "Seconds", "timed"]
 
 Plan = tuple[int, int]
-SECONDS, MOST_SAMPLES = 15.0, 10_000  # of one fixed run: the number of timed samples follows from it
-TRIAL_SECONDS, LEAST_SAMPLES, TRIAL_SAMPLES = 3.0, 128, 4096  # of one trial run
-REPEATS = 5
+LEAST_SAMPLES, TRIAL_SAMPLES, MOST_SAMPLES = 128, 4096, 10_000
+REPEATS, MOST_REPEATS, ROUNDS_SECONDS = 5, 100, 5.0  # short runs take turns until they fill the seconds
+TRIES_SECONDS = 0.1
+FINALISTS = 3  # plans that are tried twice more
 # (chunk of steps, places in the batch)
 PLANS = (
     *((4, 64), (1, 64), (2, 64), (8, 64), (2, 128), (4, 128)),
-    *((1, 256), (2, 256), (1, 384), (2, 384), (1, 512), (2, 512)),
+    *((1, 128), (1, 256), (2, 256), (1, 384), (2, 384), (1, 512), (2, 512)),
 )
+
+
+class Seconds(NamedTuple):
+    """How long one fixed run and one trial run may last; the number of samples follows from it."""
+
+    run: float = 15.0
+    trial: float = 3.0
+
+
+SECONDS = Seconds()
 
 
 def timed(
@@ -32,8 +43,11 @@ def timed(
     fixed_steps: int,
     tell: Callable[[str, float], None],
     seed: int,
+    seconds: Seconds = SECONDS,
 ) -> dict[str, Any]:
-    """Medians of 5 interleaved runs over the same samples, drawn by the seed: as many as a fixed run does in 15 s.
+    """Medians of 5 interleaved runs over the same samples, drawn by the seed: as many as a fixed run does in time.
+
+    Runs that are over in no time take more turns, 100 at most.
 
     speedup_wall = seconds of the fixed run of ``fixed_steps`` steps, with the chunk and batch that are best for it, /
     seconds of the exit run with its own best; both are found first, in a trial run of each.
@@ -42,14 +56,15 @@ def timed(
     tell("time early exit", 0.0)
     first = torch.from_numpy(x[order[: PLANS[0][1]]])
     rate = len(first) / interleaved_medians([_fixed(network, first, fixed_steps, PLANS[0])], 1)[0]
-    trial = torch.from_numpy(x[order[: int(np.clip(TRIAL_SECONDS * rate, LEAST_SAMPLES, TRIAL_SAMPLES))]])
+    trial = torch.from_numpy(x[order[: int(np.clip(seconds.trial * rate, LEAST_SAMPLES, TRIAL_SAMPLES))]])
     plans = [plan for plan in PLANS if plan[1] <= max(len(trial), PLANS[0][1])]
-    fixed_plan, seconds = _fastest(plans, lambda plan: _fixed(network, trial, fixed_steps, plan))
+    fixed_plan, needed = _fastest(plans, lambda plan: _fixed(network, trial, fixed_steps, plan))
     exit_plan, _ = _fastest(plans, lambda plan: _exit(network, trial, rule, steps, plan))
     tell("time early exit", 0.3)
-    drawn = torch.from_numpy(x[order[: max(LEAST_SAMPLES, int(SECONDS * len(trial) / seconds))]])
+    drawn = torch.from_numpy(x[order[: max(LEAST_SAMPLES, int(min(seconds.run * len(trial) / needed, MOST_SAMPLES)))]])
+    repeats = int(np.clip(ROUNDS_SECONDS * len(trial) / (needed * len(drawn)), REPEATS, MOST_REPEATS))
     fixed_seconds, exit_seconds = interleaved_medians(
-        [_fixed(network, drawn, fixed_steps, fixed_plan), _exit(network, drawn, rule, steps, exit_plan)], REPEATS
+        [_fixed(network, drawn, fixed_steps, fixed_plan), _exit(network, drawn, rule, steps, exit_plan)], repeats
     )
     return {
         "speedup_wall": fixed_seconds / exit_seconds,
@@ -73,11 +88,20 @@ def _exit(network: Network, x: torch.Tensor, rule: AnyRule, steps: int, plan: Pl
 
 
 def _fastest(plans: list[Plan], run: Callable[[Plan], Callable[[], object]]) -> tuple[Plan, float]:
-    """The plan of the fastest of single runs, and its seconds."""
-    seconds = []
-    for plan in plans:
-        begin = time.perf_counter()
-        run(plan)()
-        seconds.append(time.perf_counter() - begin)
-    best = int(np.argmin(seconds))
-    return plans[best], seconds[best]
+    """The plan of the fastest run, and its seconds; the plans that were best at first run again, in turns."""
+
+    def seconds(plan: Plan) -> float:
+        """Of one run, or of the fastest of several short ones."""
+        function, times = run(plan), [0.0]
+        while sum(times) < TRIES_SECONDS:
+            begin = time.perf_counter()
+            function()
+            times.append(time.perf_counter() - begin)
+        return min(times[1:])
+
+    found = {plan: seconds(plan) for plan in plans}
+    finalists = sorted(found, key=found.__getitem__)[:FINALISTS]
+    for plan in 2 * finalists:
+        found[plan] = min(found[plan], seconds(plan))
+    best = min(finalists, key=found.__getitem__)
+    return best, found[best]

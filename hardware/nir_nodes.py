@@ -118,6 +118,11 @@ def _pool(name: str, node: Tree, euler: Euler) -> list[Node]:
 
 
 def _flatten(name: str, node: Tree, euler: Euler) -> list[Node]:
+    """All axes of a sample; files count them with the batch's axis before them or without it."""
+    axes = len(_whole(node["input_type"])) if "input_type" in node else 0
+    first, last = int(node.get("start_dim", 1)), int(node.get("end_dim", -1))
+    if first not in (0, 1) or last not in (-1, axes - 1, axes):
+        raise UnsupportedError(f"{name} (Flatten of the axes {first} to {last}: only all of them can be)")
     return [_one(name, "flatten")]
 
 

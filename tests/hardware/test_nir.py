@@ -319,3 +319,18 @@ def test_numbers_without_sense_are_refused_by_name(node, said, tmp_path):
     nir.write(tmp_path / "a.nir", nir.NIRGraph({**ends, "odd": node()}, [("x", "odd"), ("odd", "y")]))
     with pytest.raises(UnsupportedError, match=f"odd .*{said}"):
         import_nir(tmp_path / "a.nir")
+
+
+@pytest.mark.parametrize(("first", "last"), [(0, -1), (1, -1), (0, 2), (1, 3), (2, -1), (0, 1)])
+def test_a_flatten_is_one_of_all_axes(first, last, tmp_path):
+    """Torch's exporters count the batch's axis, NIR does not; what leaves axes out is refused."""
+    ends = {"x": nir.Input({"input": np.array([2, 3, 4])}), "y": nir.Output({"output": np.array([24])})}
+    flat = nir.Flatten({"input": np.array([2, 3, 4])})
+    flat.start_dim, flat.end_dim = first, last
+    edges = [("x", "f"), ("f", "y")]
+    nir.write(tmp_path / "a.nir", nir.NIRGraph({**ends, "f": flat}, edges, type_check=False))
+    if (first, last) in ((2, -1), (0, 1)):
+        with pytest.raises(UnsupportedError, match=r"f \(Flatten of the axes"):
+            import_nir(tmp_path / "a.nir")
+    else:
+        assert import_nir(tmp_path / "a.nir").shapes["f"] == (24,)
